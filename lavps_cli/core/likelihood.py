@@ -1,0 +1,34 @@
+"""The observation model y = A(x0) + sigma_y w, equations (5) and (6)."""
+
+from dataclasses import dataclass
+
+from lavps_cli.core.noise import Noise
+from lavps_cli.core.operator import Operator
+from lavps_cli.core.types import Image, Measurement, PerImage
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """l_0(y | x0, A), with sigma_y on the [-1, 1] scale."""
+
+    y: Measurement
+    A: Operator
+    sigma_y: float
+
+    def log_prob(self, x0: Image) -> PerImage:
+        """Return log l_0(y | x0, A) per image, without the constant."""
+        residual = self.y - self.A(x0)
+        return -0.5 * residual.square().flatten(1).sum(1) / self.sigma_y**2
+
+
+def observe(A: Operator, x0: Image, sigma_y: float, noise: Noise) -> Likelihood:
+    """Return the likelihood of an observation drawn from equation (5).
+
+    Entries that A does not measure (those it sends to zero whatever the picture) carry no noise.
+    """
+    clean = A(x0)
+    w = noise.normal_like(clean)
+    measured = getattr(A, "measured", None)
+    if measured is not None:
+        w = w * measured(clean)
+    return Likelihood(clean + sigma_y * w, A, sigma_y)

@@ -1,0 +1,34 @@
+"""Standard normal draws, one generator per image, so that no image depends on its batch."""
+
+from collections.abc import Sequence
+
+import torch
+
+from lavps_cli.core.types import Image
+
+
+class Noise:
+    """One generator per image.
+
+    Drawn on the CPU and moved: a seed gives the same numbers on every device.
+
+    Args:
+        seeds: One integer per image of the batch.
+        device: Where the draws are delivered.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        self.device = device
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __len__(self) -> int:
+        return len(self._generators)
+
+    def normal(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Image:
+        """Return standard normal pictures, one per generator; `shape` is that of one picture."""
+        rows = [torch.randn(shape, generator=g, dtype=dtype) for g in self._generators]
+        return torch.stack(rows).to(self.device)
+
+    def normal_like(self, x: Image) -> Image:
+        """Return a standard normal draw of the shape and type of `x`."""
+        return self.normal(tuple(x.shape[1:]), x.dtype)

@@ -1,0 +1,117 @@
+"""Noise schedules (Section 2.1): alpha_t, sigma_t, and the transition between two times."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lavps_cli.core.types import Images, Time
+from lavps_cli.errors import UsageError
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """Signal level alpha_t and noise level sigma_t for t in [0, T]; alpha_0 = 1, sigma_0 = 0."""
+
+    @property
+    def T(self) -> float:  # noqa: N802
+        """The final time."""
+
+    def alpha(self, t: Time) -> Time: ...
+
+    def sigma(self, t: Time) -> Time: ...
+
+
+@dataclass(frozen=True)
+class Flow:
+    """alpha_t = 1 - t, sigma_t = t (flow matching), T = 1."""
+
+    T: float = 1.0
+
+    def alpha(self, t: Time) -> Time:
+        return 1 - t
+
+    def sigma(self, t: Time) -> Time:
+        return t
+
+
+@dataclass(frozen=True)
+class VariancePreserving:
+    """alpha_t^2 + sigma_t^2 = 1 with the linear rate of DDPM, beta from 0.1 to 20, T = 1."""
+
+    T: float = 1.0
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def _log_alpha(self, t: Time) -> Time:
+        return -0.5 * (self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2)
+
+    def alpha(self, t: Time) -> Time:
+        return torch.exp(self._log_alpha(t))
+
+    def sigma(self, t: Time) -> Time:
+        return torch.sqrt(-torch.expm1(2 * self._log_alpha(t)))
+
+
+ScheduleName: TypeAlias = Literal["flow", "vp"]
+SCHEDULES: dict[str, Schedule] = {"flow": Flow(), "vp": VariancePreserving()}
+
+
+def schedule_named(name: str) -> Schedule:
+    """Return the schedule of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in SCHEDULES:
+        raise UsageError(f"there is no schedule {name!r}.", f"Choose from: {', '.join(SCHEDULES)}")
+    return SCHEDULES[name]
+
+
+def time_grid(
+    schedule: Schedule, num_steps: int, spacing: ScheduleName | None = None
+) -> Float[Tensor, " k"]:
+    """Return t_0 = 0 < ... < t_K = T of Algorithm 2.
+
+    Uniform in the time of `spacing` (by default of `schedule` itself), carried over by the noise
+    ratio sigma_t / alpha_t: schedules differ by a scaling of x_t only, so a prior of one schedule
+    can be sampled on the grid of another.
+    """
+    if spacing is None or SCHEDULES[spacing] == schedule:
+        return torch.linspace(0, schedule.T, num_steps + 1, dtype=torch.float64)
+    other = SCHEDULES[spacing]
+    last = noise_ratio(schedule, torch.tensor(schedule.T, dtype=torch.float64))
+    times = torch.linspace(0, time_at_ratio(other, float(last)), num_steps + 1, dtype=torch.float64)
+    inner = [time_at_ratio(schedule, float(ratio)) for ratio in noise_ratio(other, times[1:-1])]
+    return torch.tensor([0.0, *inner, schedule.T], dtype=torch.float64)
+
+
+def transition(schedule: Schedule, s: Time, t: Time) -> tuple[Time, Time]:
+    """Return alpha_{t|s} and sigma_{t|s} of equation (1), for s < t."""
+    alpha_ts = schedule.alpha(t) / schedule.alpha(s)
+    var_ts = schedule.sigma(t) ** 2 - alpha_ts**2 * schedule.sigma(s) ** 2
+    return alpha_ts, torch.sqrt(var_ts.clamp_min(0))
+
+
+def over(coefficient: Time, x: Images) -> Tensor:
+    """Return a time-dependent coefficient, shared or one per image, shaped to multiply pictures."""
+    return coefficient.to(x.device, x.dtype)[..., None, None, None]
+
+
+def noise_ratio(schedule: Schedule, t: Time) -> Time:
+    """Return sigma_t / alpha_t, infinite where alpha_t = 0."""
+    return schedule.sigma(t) / schedule.alpha(t)
+
+
+def time_at_ratio(schedule: Schedule, ratio: float) -> float:
+    """Return the time at which sigma_t / alpha_t = ratio, by bisection."""
+    low, high = 0.0, schedule.T
+    for _ in range(60):
+        mid = 0.5 * (low + high)
+        if float(noise_ratio(schedule, torch.tensor(mid, dtype=torch.float64))) < ratio:
+            low = mid
+        else:
+            high = mid
+    return 0.5 * (low + high)

@@ -1,0 +1,119 @@
+"""The variational problem of one diffusion step: objective (16), start, safeguard, refinement."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from lavps_cli.core.denoiser import Denoiser
+from lavps_cli.core.gaussian import DiagonalGaussian, bridge
+from lavps_cli.core.likelihood import Likelihood
+from lavps_cli.core.noise import Noise
+from lavps_cli.core.types import Image, PerImage, Time
+
+Coordinates: TypeAlias = Literal["whitened", "raw"]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """c = (x0, xt, s, t, y, A), with the zero-shot start q_{s|0,t}(. | x0, xt)."""
+
+    x0: Image
+    xt: Image
+    s: Time
+    t: Time
+    likelihood: Likelihood
+    bridge: DiagonalGaussian
+
+
+def context(
+    denoiser: Denoiser, x0: Image, xt: Image, s: Time, t: Time, likelihood: Likelihood
+) -> Context:
+    return Context(x0, xt, s, t, likelihood, bridge(denoiser.schedule, x0, xt, s, t))
+
+
+@runtime_checkable
+class InferenceModel(Protocol):
+    """lambda_phi: predicts the minimiser of the objective."""
+
+    def __call__(self, c: Context) -> DiagonalGaussian: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where the optimisation of one diffusion step begins."""
+
+    q: DiagonalGaussian
+    accepted: Bool[Tensor, " b"] | None
+    """Which images took the predicted start; None where none was offered."""
+
+
+def objective(q: DiagonalGaussian, c: Context, denoiser: Denoiser, w: Image) -> PerImage:
+    """Return L(mu, rho; c) of equation (16), one value per image.
+
+    The likelihood is estimated at the one draw mu + sqrt(rho) w; the divergence is exact.
+    """
+    x0 = denoiser(q.at(w), c.s)
+    return q.kl(c.bridge) - c.likelihood.log_prob(x0)
+
+
+@torch.no_grad()
+def initialise(
+    c: Context, denoiser: Denoiser, inference: InferenceModel | None, noise: Noise
+) -> Start:
+    """Return the start, lines 8 to 16 of Algorithm 2.
+
+    The predicted start is kept image by image, wherever its objective is not larger than that of
+    the bridge under the same noise.
+    """
+    zero_shot = c.bridge
+    if inference is None:
+        return Start(zero_shot, None)
+    predicted = inference(c)
+    w = noise.normal_like(c.x0)
+    both = denoiser(torch.cat([zero_shot.at(w), predicted.at(w)]), _twice(c.s))
+    x0_zs, x0_ws = both.chunk(2)
+    loss_zs = -c.likelihood.log_prob(x0_zs)
+    loss_ws = predicted.kl(zero_shot) - c.likelihood.log_prob(x0_ws)
+    accepted = loss_ws <= loss_zs
+    choose = accepted[:, None, None, None]
+    mu = torch.where(choose, predicted.mu, zero_shot.mu)
+    rho = torch.where(choose, predicted.rho, zero_shot.rho)
+    return Start(DiagonalGaussian(mu, rho), accepted)
+
+
+def _twice(t: Time) -> Time:
+    return t if t.ndim == 0 else torch.cat([t, t])
+
+
+def refine(
+    q: DiagonalGaussian,
+    c: Context,
+    denoiser: Denoiser,
+    noise: Noise,
+    *,
+    num_steps: int,
+    lr: float,
+    coordinates: Coordinates,
+) -> DiagonalGaussian:
+    """Return q after `num_steps` Adam steps on the objective, lines 17 to 19 of Algorithm 2.
+
+    Optimises mu and log sqrt(rho); `whitened` measures mu in deviations of the bridge, which makes
+    `lr` independent of the noise level. Adam starts afresh at every diffusion step.
+    """
+    if num_steps == 0:
+        return q
+    unit = c.bridge.rho.sqrt() if coordinates == "whitened" else torch.ones_like(q.mu)
+    with torch.enable_grad():
+        u = ((q.mu - c.bridge.mu) / unit).detach().requires_grad_()
+        log_sigma = (0.5 * q.rho.log()).detach().requires_grad_()
+        adam = torch.optim.Adam([u, log_sigma], lr=lr)
+        for _ in range(num_steps):
+            q = DiagonalGaussian(c.bridge.mu + unit * u, (2 * log_sigma).exp())
+            loss = objective(q, c, denoiser, noise.normal_like(q.mu))
+            u.grad, log_sigma.grad = torch.autograd.grad(loss.sum(), [u, log_sigma])
+            adam.step()
+    mu = c.bridge.mu + unit * u.detach()
+    return DiagonalGaussian(mu, (2 * log_sigma.detach()).exp())

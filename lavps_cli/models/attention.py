@@ -1,0 +1,148 @@
+"""Attention on a grid of tokens: global, neighbourhood and shifted window, in plain PyTorch.
+
+Queries, keys and values have the shape (b, h, w, heads, d). Neighbourhood attention follows
+NATTEN's rule: a window that would cross the border is moved inside, never cut.
+"""
+
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+Heads: TypeAlias = Float[Tensor, " b h w n d"]
+AttentionKind: TypeAlias = Literal["global", "neighbourhood", "shifted_window"]
+
+_TILE = 8
+
+
+def global_attention(q: Heads, k: Heads, v: Heads) -> Heads:
+    """Return attention of every token over all tokens."""
+    b, h, w, n, d = q.shape
+    q, k, v = (x.reshape(b, h * w, n, d).transpose(1, 2) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+    return out.transpose(1, 2).reshape(b, h, w, n, d)
+
+
+def _starts(length: int, window: int) -> tuple[list[int], int]:
+    """Return where the key region of each tile of queries starts, and the regions' length."""
+    region = min(_TILE + 2 * (window // 2), length)
+    starts = range(-(window // 2), length - window // 2, _TILE)
+    return [min(max(start, 0), length - region) for start in starts], region
+
+
+def _axis_mask(length: int, window: int) -> Bool[Tensor, " tile q k"]:
+    starts, region = _starts(length, window)
+    query = torch.arange(len(starts) * _TILE).clamp_max(length - 1).view(-1, _TILE, 1)
+    key = (torch.tensor(starts)[:, None] + torch.arange(region)).view(-1, 1, region)
+    first = (query - window // 2).clamp(0, max(length - window, 0))
+    return (key >= first) & (key < first + window)
+
+
+@lru_cache(maxsize=32)
+def _mask(
+    h: int, w: int, window: int, heads: int, device: torch.device
+) -> Bool[Tensor, " 1 n q k"]:
+    rows, cols = _axis_mask(h, window), _axis_mask(w, window)
+    both = rows[:, None, :, None, :, None] & cols[None, :, None, :, None, :]
+    tiles, queries = len(rows) * len(cols), _TILE * _TILE
+    return (
+        both.reshape(tiles, 1, queries, -1)
+        .repeat_interleave(heads, 1)
+        .flatten(0, 1)[None]
+        .to(device)
+    )
+
+
+def _regions(x: Heads, window: int) -> Float[Tensor, " b n k d"]:
+    """Return the keys or values that each tile of queries can see, tiles times heads on axis 1."""
+    _, h, w, _, _ = x.shape
+    rows, height = _starts(h, window)
+    cols, width = _starts(w, window)
+    x = torch.stack([x[:, r : r + height] for r in rows], 1)
+    x = torch.stack([x[:, :, :, c : c + width] for c in cols], 2)
+    b, ty, tx, height, width, n, d = x.shape
+    return x.permute(0, 1, 2, 5, 3, 4, 6).reshape(b, ty * tx * n, height * width, d)
+
+
+def neighbourhood_attention(q: Heads, k: Heads, v: Heads, window: int) -> Heads:
+    """Return attention of every token over the `window` x `window` tokens around it."""
+    b, h, w, n, d = q.shape
+    if h <= window and w <= window:
+        return global_attention(q, k, v)
+    q = F.pad(q, (0, 0, 0, 0, 0, -w % _TILE, 0, -h % _TILE))
+    ty, tx = q.shape[1] // _TILE, q.shape[2] // _TILE
+    q = q.view(b, ty, _TILE, tx, _TILE, n, d).permute(0, 1, 3, 5, 2, 4, 6)
+    out = F.scaled_dot_product_attention(
+        q.reshape(b, ty * tx * n, _TILE * _TILE, d),
+        _regions(k, window),
+        _regions(v, window),
+        attn_mask=_mask(h, w, window, n, q.device),
+        scale=1.0,
+    )
+    out = out.view(b, ty, tx, n, _TILE, _TILE, d).permute(0, 1, 4, 2, 5, 3, 6)
+    return out.reshape(b, ty * _TILE, tx * _TILE, n, d)[:, :h, :w]
+
+
+@lru_cache(maxsize=32)
+def _window_mask(
+    h: int, w: int, window: int, shift: int, device: torch.device
+) -> Bool[Tensor, " n k k"]:
+    """Return which tokens of a window are neighbours in the picture, not through the roll."""
+    side = torch.zeros(h, w, dtype=torch.long)
+    side[:shift] += 1
+    side[:, :shift] += 2
+    group = _windows(side.view(1, h, w, 1, 1), window).view(-1, window * window)
+    return (group[:, :, None] == group[:, None, :]).to(device)
+
+
+def _windows(x: Tensor, window: int) -> Tensor:
+    b, h, w, n, d = x.shape
+    x = x.view(b, h // window, window, w // window, window, n, d)
+    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, -1, n, window * window, d)
+
+
+def shifted_window_attention(q: Heads, k: Heads, v: Heads, window: int, shift: int) -> Heads:
+    """Return attention within windows of the grid after moving it by `shift` tokens.
+
+    The grid is padded to whole windows by tokens that nothing attends to.
+    """
+    b, height, width, n, d = q.shape
+    pad = (0, 0, 0, 0, 0, -width % window, 0, -height % window)
+    inside = torch.ones(1, height, width, 1, 1, dtype=torch.bool, device=q.device)
+    q, k, v, inside = (torch.roll(F.pad(x, pad), (shift, shift), (1, 2)) for x in (q, k, v, inside))
+    h, w = q.shape[1:3]
+    mask = _window_mask(h, w, window, shift, q.device)
+    if pad[5] or pad[7]:
+        # A padded query may see everything: it is cut off, and an empty row is not a number.
+        seen = _windows(inside, window).view(-1, 1, window * window)
+        mask = (mask & seen) | ~seen.transpose(1, 2)
+    mask = mask.repeat_interleave(n, 0)[None]
+    q, k, v = (_windows(x, window).flatten(1, 2) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+    out = out.view(b, h // window, w // window, n, window, window, d)
+    out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(b, h, w, n, d)
+    return torch.roll(out, (-shift, -shift), (1, 2))[:, :height, :width]
+
+
+def axial_positions(
+    h: int, w: int, extent: float | None, device: torch.device
+) -> Float[Tensor, " h w 2"]:
+    """Return token centres; the longer side spans [-1, 1], or `extent` tokens do when given.
+
+    A fixed extent makes the distance between neighbours independent of the picture's size, so
+    that a network with local attention sees any picture as it saw those of its training.
+    """
+    pitch = 2.0 / (max(h, w) if extent is None else extent)
+    y = (torch.arange(h, device=device) - (h - 1) / 2) * pitch
+    x = (torch.arange(w, device=device) - (w - 1) / 2) * pitch
+    return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1)
+
+
+def rotate(x: Heads, cos: Float[Tensor, " h w n r"], sin: Float[Tensor, " h w n r"]) -> Heads:
+    """Return `x` with the first 2 r features of each head rotated by the token's angles."""
+    r = cos.shape[-1]
+    a, b, rest = x[..., :r], x[..., r : 2 * r], x[..., 2 * r :]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)

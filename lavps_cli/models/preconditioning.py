@@ -1,0 +1,57 @@
+"""EDM preconditioning (Karras et al. 2022, Table 1), written in (alpha_t, sigma_t).
+
+The raw network is called at x_t / alpha_t with noise ratio sigma_t / alpha_t. Written without the
+division, every coefficient stays finite at alpha_T = 0.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lavps_cli.core.schedule import Schedule, noise_ratio, over
+from lavps_cli.core.types import Image, Time
+from lavps_cli.models.hdit import HDiT
+
+SIGMA_DATA = 0.5
+RATIO_MIN, RATIO_MAX = 2e-3, 160.0
+
+
+def c_noise(ratio: Time) -> Time:
+    """Return log(sigma / alpha) / 4, the noise level as networks see it."""
+    return ratio.clamp(RATIO_MIN, RATIO_MAX).log() / 4
+
+
+def input_scale(alpha: Time, sigma: Time) -> Time:
+    """Return the factor that brings x_t to unit variance for data of deviation SIGMA_DATA."""
+    return torch.rsqrt(sigma**2 + SIGMA_DATA**2 * alpha**2)
+
+
+@dataclass(frozen=True, eq=False)
+class PreconditionedDenoiser:
+    """D_{0|t} from a raw network, for any schedule."""
+
+    network: nn.Module
+    schedule: Schedule
+    multiple: int = 1
+    """Heights and widths must be multiples of this."""
+    autocast: torch.dtype | None = None
+    """Lower precision of the network's inside; its input and output stay float32."""
+
+    def __call__(self, xt: Image, t: Time) -> Image:
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        scale = input_scale(alpha, sigma)
+        noise = c_noise(noise_ratio(self.schedule, t)).to(xt).expand(len(xt))
+        kind = xt.device.type
+        with torch.autocast(kind, self.autocast, enabled=self.autocast is not None):
+            raw = self.network(over(scale, xt) * xt, noise)
+        skip = SIGMA_DATA**2 * alpha * scale**2
+        out = sigma * SIGMA_DATA * scale
+        return over(skip, xt) * xt + over(out, xt) * raw.to(xt.dtype)
+
+
+def hdit_denoiser(
+    network: HDiT, schedule: Schedule, autocast: torch.dtype | None = None
+) -> PreconditionedDenoiser:
+    """Return the network as a prior."""
+    return PreconditionedDenoiser(network, schedule, network.config.multiple, autocast)

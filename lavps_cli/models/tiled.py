@@ -1,0 +1,156 @@
+"""A map of any picture size out of a map of one size: overlapping windows, blended smoothly."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lavps_cli.core.denoiser import Denoiser
+from lavps_cli.core.schedule import Schedule
+from lavps_cli.core.types import Image, Time
+from lavps_cli.errors import UsageError
+
+
+def window_starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Return where windows begin along one axis, evenly spaced from border to border.
+
+    Neighbours share at least `overlap` pixels. An axis not longer than `tile` has one window.
+    """
+    if length <= tile:
+        return [0]
+    gaps = math.ceil((length - tile) / (tile - overlap))
+    return [round(i * (length - tile) / gaps) for i in range(gaps + 1)]
+
+
+def num_windows(h: int, w: int, tile: int, overlap: int) -> int:
+    """Return how many windows a picture of that size takes; `tile` 0 is the whole at once."""
+    _check(tile, overlap, 1)
+    if tile == 0:
+        return 1
+    return len(window_starts(h, tile, overlap)) * len(window_starts(w, tile, overlap))
+
+
+def blend_windows(
+    network: Callable[[Image], Image],
+    x: Image,
+    *,
+    tile: int,
+    overlap: int,
+    multiple: int,
+    batch: int = 8,
+) -> Image:
+    """Return `network` applied to `x` window by window, windows faded into one another.
+
+    The fading weights are separable and sum to one at every pixel; a border of the picture does
+    not fade. A picture smaller than a window, or whose sides are not multiples of `multiple` when
+    taken at once, is continued by reflection at the right and at the bottom, and cut back.
+
+    Args:
+        network: Takes (n, c, h, w) to (n, c2, h, w). It is given windows of all pictures of the
+            batch together, pictures varying fastest, so n is a multiple of `len(x)`.
+        x: The pictures.
+        tile: Side of a window; 0 gives the network the whole picture.
+        overlap: Least number of pixels that neighbouring windows share.
+        multiple: What the sides of the network's input must be multiples of.
+        batch: Windows in one call of the network, or one of each picture where that is more.
+    """
+    _check(tile, overlap, multiple)
+    b, c, height, width = x.shape
+    x = _extend(_extend(x, -2, tile, multiple), -1, tile, multiple)
+    h, w = x.shape[-2:]
+    if tile == 0 or h == w == tile:
+        return network(x)[..., :height, :width]
+
+    rows, cols = window_starts(h, tile, overlap), window_starts(w, tile, overlap)
+    ys, xs = _pixels(rows, tile, x.device), _pixels(cols, tile, x.device)
+    windows = x.index_select(-2, ys).index_select(-1, xs)
+    windows = windows.view(b, c, len(rows), tile, len(cols), tile).permute(2, 4, 0, 1, 3, 5)
+    chunks = torch.split(windows.reshape(-1, c, tile, tile), max(batch // b, 1) * b)
+    out = torch.cat([network(chunk) for chunk in chunks])
+
+    out = out.view(len(rows), len(cols), b, -1, tile, tile).permute(2, 3, 0, 4, 1, 5)
+    out = out.reshape(b, -1, len(rows) * tile, len(cols) * tile)
+    out = out * _fade(cols, tile).to(out)
+    out = out.new_zeros(*out.shape[:-1], w).index_add(-1, xs, out)
+    out = out * _fade(rows, tile).to(out)[:, None]
+    out = out.new_zeros(*out.shape[:-2], h, w).index_add(-2, ys, out)
+    return out[..., :height, :width]
+
+
+@dataclass(frozen=True, eq=False)
+class TiledDenoiser:
+    """A prior for pictures of any size out of one for windows of `tile` x `tile` pixels."""
+
+    denoiser: Denoiser
+    tile: int
+    """Side of a window; 0 gives the denoiser the whole picture."""
+    overlap: int
+    """Least number of pixels that neighbouring windows share."""
+    multiple: int
+    """What the sides of the denoiser's input must be multiples of."""
+    batch: int = 8
+    """Windows in one call of the denoiser."""
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    def __call__(self, xt: Image, t: Time) -> Image:
+        def network(windows: Image) -> Image:
+            each = t if t.ndim == 0 else t.repeat(len(windows) // len(t))
+            return self.denoiser(windows, each)
+
+        return blend_windows(
+            network,
+            xt,
+            tile=self.tile,
+            overlap=self.overlap,
+            multiple=self.multiple,
+            batch=self.batch,
+        )
+
+
+def _check(tile: int, overlap: int, multiple: int) -> None:
+    if tile < 0 or tile % multiple:
+        raise UsageError(
+            f"tile is {tile}.",
+            f"It must be a multiple of {multiple}, or 0 for the whole picture at once.",
+        )
+    if tile and not 0 <= overlap < tile:
+        raise UsageError(f"overlap is {overlap}; it must be in [0, {tile - 1}] for tile {tile}.")
+
+
+def _extend(x: Image, dim: int, tile: int, multiple: int) -> Image:
+    """Return `x` continued by reflection, again and again where it is short; one pixel repeats."""
+    length = x.shape[dim]
+    target = max(tile, length) if tile else -(-length // multiple) * multiple
+    if target == length:
+        return x
+    place = torch.arange(target, device=x.device) % max(2 * length - 2, 1)
+    return x.index_select(dim, torch.minimum(place, 2 * length - 2 - place))
+
+
+def _pixels(starts: list[int], tile: int, device: torch.device) -> Int[Tensor, " p"]:
+    return (torch.tensor(starts)[:, None] + torch.arange(tile)).flatten().to(device)
+
+
+def _fade(starts: list[int], tile: int) -> Float[Tensor, " p"]:
+    """Return the weight of every pixel of every window; those of one picture pixel sum to one.
+
+    A window rises as a squared sine over what it shares with its neighbour, and never to zero.
+    """
+    shared = tile - max((b - a for a, b in pairwise(starts)), default=0)
+    depth = torch.arange(tile, dtype=torch.float64) + 0.5
+    rise = torch.sin(math.pi / 2 * (depth / max(shared, 1)).clamp_max(1)).square()
+    weight = torch.ones(len(starts), tile, dtype=torch.float64)
+    weight[1:] *= rise
+    weight[:-1] *= rise.flip(0)
+    place = _pixels(starts, tile, weight.device)
+    total = torch.zeros(starts[-1] + tile, dtype=torch.float64).index_add(
+        0, place, weight.flatten()
+    )
+    return weight.flatten() / total[place]

@@ -1,0 +1,23 @@
+"""Denoising: equation (5) with A the identity, the simplest of the tasks beside Section 5."""
+
+from dataclasses import dataclass
+
+from lavps_cli.core.types import Images, Measurement
+
+
+@dataclass(frozen=True, eq=False)
+class Denoising:
+    """A x = x."""
+
+    def __call__(self, x: Images) -> Measurement:
+        return x
+
+    def adjoint(self, y: Measurement) -> Images:
+        return y
+
+    def ridge(self, y: Measurement, lam: float) -> Images:
+        return y / (1 + lam)
+
+    def pinv(self, y: Measurement) -> Images:
+        """Return A^+ y = y."""
+        return y

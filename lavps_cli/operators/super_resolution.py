@@ -1,0 +1,44 @@
+"""Super-resolution of Section 5 and Appendix B: the mean over non-overlapping patches."""
+
+from dataclasses import dataclass
+
+from lavps_cli.core.types import Images, Measurement
+from lavps_cli.errors import DataError, UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class SuperResolution:
+    """A x = mean of x over patches of r x r pixels, so that A A^T = I / r^2.
+
+    Args:
+        scale: r, the side of a patch in pixels; both sides of a picture are multiples of it.
+    """
+
+    scale: int
+
+    def __post_init__(self) -> None:
+        if self.scale < 1:
+            raise UsageError(f"scale {self.scale} is not a positive whole number.", "Try scale 4.")
+
+    def __call__(self, x: Images) -> Measurement:
+        r = self.scale
+        h, w = x.shape[-2:]
+        if h % r or w % r:
+            raise DataError(
+                f"A picture of {w} x {h} pixels does not divide into patches of {r} x {r}.",
+                f"Crop it to {w - w % r} x {h - h % r} pixels.",
+            )
+        return x.reshape(*x.shape[:-2], h // r, r, w // r, r).mean((-3, -1))
+
+    def adjoint(self, y: Measurement) -> Images:
+        return self.pinv(y) / self.scale**2
+
+    def ridge(self, y: Measurement, lam: float) -> Images:
+        return self.pinv(y) / (1 + self.scale**2 * lam)
+
+    def pinv(self, y: Measurement) -> Images:
+        """Return A^+ y = r^2 A^T y, every value of `y` repeated over its patch."""
+        r = self.scale
+        h, w = y.shape[-2:]
+        patches = y[..., :, None, :, None].expand(*y.shape[:-2], h, r, w, r)
+        return patches.flatten(-4, -3).flatten(-2, -1)

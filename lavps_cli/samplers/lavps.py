@@ -1,0 +1,121 @@
+"""Algorithm 2 of the paper. MGDM is the same call without an inference model."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lavps_cli.core.denoiser import Denoiser, ddim
+from lavps_cli.core.gaussian import bridge, bridge_between, forward_kernel, standard_normal
+from lavps_cli.core.likelihood import Likelihood
+from lavps_cli.core.noise import Noise
+from lavps_cli.core.schedule import ScheduleName, time_grid
+from lavps_cli.core.step import OnStep, Step, check_finite
+from lavps_cli.core.types import Image
+from lavps_cli.core.variational import Coordinates, InferenceModel, context, initialise, refine
+from lavps_cli.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LavpsOptions:
+    """The settings of Algorithm 2; defaults as measured on the bundled prior."""
+
+    num_steps: int = 100
+    """K, diffusion steps, at least 3."""
+    grad_steps_start: int = 1
+    """G_start, gradient steps outside script-T (early, noisy times)."""
+    grad_steps_end: int = 1
+    """G_end, gradient steps inside script-T (late times)."""
+    lr: float = 0.3
+    """eta, step size of Adam; in deviations of the bridge when whitened."""
+    switch_ratio: float = 0.8
+    """r_switch: script-T holds the last 1 - r_switch of the time grid."""
+    num_denoise: int = 1
+    """M, DDIM steps from s to 0."""
+    num_gibbs: int = 1
+    """R, Gibbs repetitions."""
+    grid: ScheduleName = "vp"
+    """Times uniform under this schedule; the noise ratios count, not the prior's own times."""
+    renoise: str = "bridge"
+    """`forward`: x_t ~ q(x_t | x_s) as printed; `bridge`: given the previous x_t too."""
+    coordinates: Coordinates = "whitened"
+    """`whitened` or `raw` coordinates of the optimisation."""
+    stochastic: bool = False
+    """Whether DDIM draws noise (eta = 1) when M > 1."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_steps", 3), ("num_denoise", 1), ("num_gibbs", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        for name in ("grad_steps_start", "grad_steps_end"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is {getattr(self, name)}; it cannot be negative.")
+        if not self.lr > 0:
+            raise UsageError(f"lr is {self.lr}; it must be positive.")
+        if not 0 <= self.switch_ratio <= 1:
+            raise UsageError(f"switch_ratio is {self.switch_ratio}; it must be in [0, 1].")
+        for name, allowed in (
+            ("grid", ("vp", "flow")),
+            ("renoise", ("bridge", "forward")),
+            ("coordinates", ("whitened", "raw")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise UsageError(
+                    f"{name} is {getattr(self, name)!r}.", f"Choose from: {', '.join(allowed)}"
+                )
+
+
+@torch.no_grad()
+def lavps(
+    denoiser: Denoiser,
+    likelihood: Likelihood,
+    options: LavpsOptions,
+    *,
+    shape: tuple[int, ...],
+    noise: Noise,
+    inference: InferenceModel | None = None,
+    on_step: OnStep | None = None,
+) -> Image:
+    """Return one posterior sample per image, in the manner of Algorithm 2.
+
+    Args:
+        denoiser: The prior.
+        likelihood: The observations, the operator and sigma_y; y gives the precision.
+        options: The settings.
+        shape: (b, c, h, w) of the pictures to draw.
+        noise: One generator per image.
+        inference: lambda_phi, used inside script-T; None gives MGDM.
+        on_step: Called after every diffusion step.
+
+    Raises:
+        LavpsError: A value is not a number.
+    """
+    schedule, num_steps = denoiser.schedule, options.num_steps
+    times = time_grid(schedule, num_steps, options.grid)
+    switch = round((1 - options.switch_ratio) * num_steps)
+    xt = standard_normal(shape, noise, likelihood.y.dtype)  # line 1
+    x0 = denoiser(xt, times[-1])  # line 2
+    for k in range(num_steps - 1, 1, -1):  # line 3
+        s, t, t_next = times[k - 1], times[k], times[k + 1]  # line 4, all weight on t_{k-1}
+        late = k <= switch
+        num_grad = options.grad_steps_end if late else options.grad_steps_start
+        xt_next = xt
+        xt = bridge(schedule, x0, xt_next, s=t, t=t_next).sample(noise)  # line 5
+        for _ in range(options.num_gibbs):  # line 6
+            c = context(denoiser, x0, xt, s, t, likelihood)  # line 7
+            start = initialise(c, denoiser, inference if late else None, noise)  # lines 8-16
+            q = refine(  # lines 17-19
+                start.q, c, denoiser, noise,
+                num_steps=num_grad, lr=options.lr, coordinates=options.coordinates,
+            )  # fmt: skip
+            xs = q.sample(noise)  # line 20
+            x0 = ddim(  # line 21
+                denoiser, xs, s, options.num_denoise, noise if options.stochastic else None
+            )
+            if options.renoise == "bridge":  # line 22
+                xt = bridge_between(schedule, xs, xt_next, s, t, t_next).sample(noise)
+            else:
+                xt = forward_kernel(schedule, xs, s, t).sample(noise)
+        check_finite(x0, num_steps - k)
+        if on_step is not None:
+            on_step(Step(num_steps - k, num_steps - 2, x0, start.accepted))
+    return x0  # line 25

@@ -1,0 +1,50 @@
+"""Which weights are known by name, and where they lie."""
+
+from pathlib import Path
+
+from lavps_cli.errors import WeightsError
+
+DEFAULT = "natural-64"
+
+
+def _home() -> Path:
+    """Return the folder of the bundled weights: of the wheel, or of a source checkout."""
+    package = Path(__file__).parent.parent
+    packaged = package / "_weights"
+    return packaged if packaged.is_dir() else package.parent / "weights"
+
+
+def bundled() -> dict[str, Path]:
+    """Return the bundled models by name."""
+    home = _home()
+    return {path.parent.name: path.parent for path in sorted(home.glob("*/config.json"))}
+
+
+def resolve(name_or_path: str) -> Path:
+    """Return the folder of a model given by name or path.
+
+    Raises:
+        WeightsError: There is no such model.
+    """
+    name = DEFAULT if name_or_path == "default" else name_or_path
+    models = bundled()
+    if name in models:
+        return models[name]
+    path = Path(name_or_path)
+    if (path / "config.json").is_file():
+        return path
+    known = ", ".join(models) or "none"
+    if path.exists():
+        raise WeightsError(
+            f"{name_or_path} is not a model folder: it has no config.json.",
+            f"Known models: {known}",
+        )
+    raise WeightsError(
+        f"there are no weights {name_or_path!r}.", f"Give a folder, or one of: {known}"
+    )
+
+
+def inference_for(folder: Path) -> Path | None:
+    """Return the inference model that lies beside a prior, if there is one."""
+    beside = folder.with_name(folder.name + "-inference")
+    return beside if (beside / "config.json").is_file() else None

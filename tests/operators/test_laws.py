@@ -1,0 +1,191 @@
+"""What every operator owes: linearity, adjoint, inverses, and independence of the batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from lavps_cli.core.operator import LinearOperator
+from lavps_cli.operators.bicubic import BicubicDownsampling
+from lavps_cli.operators.blur import Blur
+from lavps_cli.operators.denoising import Denoising
+from lavps_cli.operators.inpainting import Inpainting, pixel_mask, rectangle_mask
+from lavps_cli.operators.kernels import line_kernel, motion_kernel
+from lavps_cli.operators.super_resolution import SuperResolution
+
+BOUNDARIES = ("circular", "reflect", "replicate", "valid")
+ALL = slice(None)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    operator: Callable[[slice | int], LinearOperator]
+    """The operator for these pictures of the batch."""
+    size: tuple[int, int]
+
+    def x(self, *lead: int, seed: int = 0) -> Tensor:
+        return random(*lead, 2, *self.size, seed=seed)
+
+
+def shared(name: str, operator: LinearOperator, size: tuple[int, int]) -> Case:
+    return Case(f"{name}-{size[0]}x{size[1]}", lambda _: operator, size)
+
+
+MASKS = torch.stack([rectangle_mask(12, 17, generator(i)) for i in range(3)])
+KERNELS = torch.stack([motion_kernel(7, 0.8, generator(i)) for i in range(3)])
+OBLONG = random(3, 9, seed=5).abs()
+
+CASES = [
+    shared("denoising", Denoising(), (5, 8)),
+    *(shared(f"super-resolution{r}", SuperResolution(r), (12, 24)) for r in (1, 2, 3, 4)),
+    *(shared(f"bicubic{r}", BicubicDownsampling(r), (12, 24)) for r in (1, 2, 3, 4)),
+    shared("bicubic-one-pixel", BicubicDownsampling(4), (4, 4)),
+    shared("inpainting", Inpainting(pixel_mask(9, 14, generator())), (9, 14)),
+    Case("inpainting-each", lambda i: Inpainting(MASKS[i]), (12, 17)),
+    *(shared(f"blur-{b}", Blur(line_kernel(5, 30), b), (16, 16)) for b in BOUNDARIES),
+    *(shared(f"blur-{b}", Blur(KERNELS[0], b), (11, 19)) for b in BOUNDARIES),
+    *(shared(f"blur-oblong-{b}", Blur(OBLONG / OBLONG.sum(), b), (7, 13)) for b in BOUNDARIES),
+    *(shared(f"blur-filling-{b}", Blur(KERNELS[1], b), (7, 7)) for b in BOUNDARIES),
+    *(shared(f"blur-point-{b}", Blur(torch.ones(1, 1), b), (4, 1)) for b in BOUNDARIES),
+    *(Case(f"blur-each-{b}", lambda i, b=b: Blur(KERNELS[i], b), (13, 10)) for b in BOUNDARIES),
+]  # fmt: skip
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-10) -> None:
+    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum()
+
+
+def test_it_is_a_linear_operator(case: Case) -> None:
+    assert isinstance(case.operator(ALL), LinearOperator)
+
+
+def test_it_is_linear(case: Case) -> None:
+    A = case.operator(ALL)
+    x, z = case.x(3), case.x(3, seed=1)
+    close(A(2 * x - 3 * z), 2 * A(x) - 3 * A(z))
+
+
+def test_the_adjoint_is_adjoint(case: Case) -> None:
+    A = case.operator(ALL)
+    x = case.x(3)
+    y = random(*A(x).shape, seed=1)
+    close(dot(A(x), y), dot(x, A.adjoint(y)))
+
+
+def test_the_adjoint_returns_the_shape_of_the_picture(case: Case) -> None:
+    A = case.operator(ALL)
+    assert A.adjoint(A(case.x(3))).shape == case.x(3).shape
+
+
+def test_gradients_pass_through_the_operator(case: Case) -> None:
+    A = case.operator(ALL)
+    x = case.x(3).requires_grad_()
+    (0.5 * A(x).square().sum()).backward()
+    close(x.grad, A.adjoint(A(x.detach())))
+
+
+def test_gradients_pass_through_the_adjoint(case: Case) -> None:
+    A = case.operator(ALL)
+    x = case.x(3)
+    y = A(x).clone().requires_grad_()
+    dot(A.adjoint(y), x).backward()
+    close(y.grad, A(x))
+
+
+@pytest.mark.parametrize("lam", [0.02, 3.0])
+def test_ridge_minimises_the_penalised_residual(case: Case, lam: float) -> None:
+    A = case.operator(ALL)
+    y = A(case.x(3))
+    x = A.ridge(y, lam)
+    exact = not isinstance(A, Blur) or A.boundary == "circular"
+    close(A.adjoint(A(x) - y) + lam * x, torch.zeros_like(x), 1e-10 if exact else 1e-5)
+
+
+@pytest.mark.parametrize("lam", [0.02, 3.0])
+def test_gradients_pass_through_ridge(case: Case, lam: float) -> None:
+    A = case.operator(ALL)
+    x = case.x(3)
+    y = A(case.x(3, seed=1)).clone().requires_grad_()
+    dot(A.ridge(y, lam), x).backward()
+    # The gradient is the adjoint of ridge applied to x, whatever y is.
+    other = random(*y.shape, seed=2)
+    close(dot(A.ridge(other, lam), x), dot(other, y.grad), 1e-3)
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if hasattr(c.operator(ALL), "pinv")], ids=lambda case: case.name
+)
+def test_pinv_is_the_moore_penrose_inverse(case: Case) -> None:
+    A = case.operator(ALL)
+    x, z = case.x(3), case.x(3, seed=1)
+    y = random(*A(x).shape, seed=2)
+    u = random(*A(x).shape, seed=3)
+    close(A(A.pinv(A(x))), A(x))
+    close(A.pinv(A(A.pinv(y))), A.pinv(y))
+    close(dot(A(A.pinv(y)), u), dot(y, A(A.pinv(u))))
+    close(dot(A.pinv(A(x)), z), dot(x, A.pinv(A(z))))
+
+
+def test_a_batch_is_its_pictures_one_by_one(case: Case) -> None:
+    A = case.operator(ALL)
+    x = case.x(3)
+    y = A(x)
+    singles = [case.operator(i) for i in range(3)]
+    close(y, torch.stack([a(xi) for a, xi in zip(singles, x, strict=True)]))
+    close(A.adjoint(y), torch.stack([a.adjoint(yi) for a, yi in zip(singles, y, strict=True)]))
+    ridges = torch.stack([a.ridge(yi, 0.1) for a, yi in zip(singles, y, strict=True)])
+    close(A.ridge(y, 0.1), ridges)
+
+
+def test_more_leading_axes_follow_those_of_the_parameters(case: Case) -> None:
+    A = case.operator(ALL)
+    x = case.x(3, 2)
+    y = A(x)
+    for k in range(2):
+        close(y[:, k], A(x[:, k]))
+        close(A.adjoint(y)[:, k], A.adjoint(y[:, k]))
+        close(A.ridge(y, 0.1)[:, k], A.ridge(y[:, k], 0.1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_type_of_the_picture_is_kept(case: Case, dtype: torch.dtype) -> None:
+    A = case.operator(ALL)
+    x = case.x(3)
+    y = A(x.to(dtype))
+    tolerance = 1e-5 if dtype == torch.float32 else 0.1
+    for result, exact in [
+        (y, A(x)),
+        (A.adjoint(y), A.adjoint(A(x))),
+        (A.ridge(y, 0.1), A.ridge(A(x), 0.1)),
+    ]:
+        assert result.dtype == dtype
+        close(result.double(), exact, tolerance)
+
+
+def test_a_first_use_in_inference_mode_does_not_hinder_gradients(case: Case) -> None:
+    A = case.operator(ALL)
+    with torch.inference_mode():
+        A.ridge(A(case.x(3)), 0.1)
+    x = case.x(3).requires_grad_()
+    A.ridge(A(x), 0.1).sum().backward()
+    assert x.grad is not None
