@@ -1,3 +1,3 @@
-"""Restore photographs by sampling from the posterior of a diffusion prior."""
+"""Restore photographs by diffusion posterior sampling."""
 
 __version__ = "0.1.0"

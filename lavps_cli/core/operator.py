@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from lavps_cli.core.types import Images, Measurement
+from lavps_cli.core.types import Images, Measurement, PerPicture
 
 
 @runtime_checkable
@@ -23,5 +23,5 @@ class LinearOperator(Operator, Protocol):
     def adjoint(self, y: Measurement) -> Images:
         """Return A^T y."""
 
-    def ridge(self, y: Measurement, lam: float) -> Images:
+    def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         """Return A^T (A A^T + lam I)^-1 y, the ridge-regularised inverse, lam > 0."""

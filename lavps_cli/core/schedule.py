@@ -16,7 +16,7 @@ class Schedule(Protocol):
     """Signal level alpha_t and noise level sigma_t for t in [0, T]; alpha_0 = 1, sigma_0 = 0."""
 
     @property
-    def T(self) -> float:  # noqa: N802
+    def T(self) -> float:
         """The final time."""
 
     def alpha(self, t: Time) -> Time: ...
@@ -82,10 +82,12 @@ def time_grid(
     if spacing is None or SCHEDULES[spacing] == schedule:
         return torch.linspace(0, schedule.T, num_steps + 1, dtype=torch.float64)
     other = SCHEDULES[spacing]
-    last = noise_ratio(schedule, torch.tensor(schedule.T, dtype=torch.float64))
-    times = torch.linspace(0, time_at_ratio(other, float(last)), num_steps + 1, dtype=torch.float64)
-    inner = [time_at_ratio(schedule, float(ratio)) for ratio in noise_ratio(other, times[1:-1])]
-    return torch.tensor([0.0, *inner, schedule.T], dtype=torch.float64)
+    last = torch.tensor(schedule.T, dtype=torch.float64)
+    end = time_at_ratio(other, noise_ratio(schedule, last))
+    ratios = noise_ratio(other, torch.linspace(0, 1, num_steps + 1, dtype=torch.float64) * end)
+    times = time_at_ratio(schedule, ratios)
+    times[0], times[-1] = 0, last
+    return times
 
 
 def transition(schedule: Schedule, s: Time, t: Time) -> tuple[Time, Time]:
@@ -105,13 +107,12 @@ def noise_ratio(schedule: Schedule, t: Time) -> Time:
     return schedule.sigma(t) / schedule.alpha(t)
 
 
-def time_at_ratio(schedule: Schedule, ratio: float) -> float:
-    """Return the time at which sigma_t / alpha_t = ratio, by bisection."""
-    low, high = 0.0, schedule.T
+def time_at_ratio(schedule: Schedule, ratio: Time) -> Time:
+    """Return the time at which sigma_t / alpha_t is `ratio`, by bisection."""
+    low = torch.zeros_like(ratio, dtype=torch.float64)
+    high = torch.full_like(low, schedule.T)
     for _ in range(60):
         mid = 0.5 * (low + high)
-        if float(noise_ratio(schedule, torch.tensor(mid, dtype=torch.float64))) < ratio:
-            low = mid
-        else:
-            high = mid
+        is_early = noise_ratio(schedule, mid) < ratio
+        low, high = torch.where(is_early, mid, low), torch.where(is_early, high, mid)
     return 0.5 * (low + high)

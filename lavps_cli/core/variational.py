@@ -31,6 +31,7 @@ class Context:
 def context(
     denoiser: Denoiser, x0: Image, xt: Image, s: Time, t: Time, likelihood: Likelihood
 ) -> Context:
+    """Return c with its zero-shot start."""
     return Context(x0, xt, s, t, likelihood, bridge(denoiser.schedule, x0, xt, s, t))
 
 
@@ -73,7 +74,8 @@ def initialise(
         return Start(zero_shot, None)
     predicted = inference(c)
     w = noise.normal_like(c.x0)
-    both = denoiser(torch.cat([zero_shot.at(w), predicted.at(w)]), _twice(c.s))
+    twice = c.s if c.s.ndim == 0 else c.s.repeat(2)
+    both = denoiser(torch.cat([zero_shot.at(w), predicted.at(w)]), twice)
     x0_zs, x0_ws = both.chunk(2)
     loss_zs = -c.likelihood.log_prob(x0_zs)
     loss_ws = predicted.kl(zero_shot) - c.likelihood.log_prob(x0_ws)
@@ -82,10 +84,6 @@ def initialise(
     mu = torch.where(choose, predicted.mu, zero_shot.mu)
     rho = torch.where(choose, predicted.rho, zero_shot.rho)
     return Start(DiagonalGaussian(mu, rho), accepted)
-
-
-def _twice(t: Time) -> Time:
-    return t if t.ndim == 0 else torch.cat([t, t])
 
 
 def refine(

@@ -56,7 +56,7 @@ def _mask(
     )
 
 
-def _regions(x: Heads, window: int) -> Float[Tensor, " b n k d"]:
+def _regions(x: Heads, window: int) -> Float[Tensor, " b tn k d"]:
     """Return the keys or values that each tile of queries can see, tiles times heads on axis 1."""
     _, h, w, _, _ = x.shape
     rows, height = _starts(h, window)
@@ -128,7 +128,7 @@ def shifted_window_attention(q: Heads, k: Heads, v: Heads, window: int, shift: i
 
 
 def axial_positions(
-    h: int, w: int, extent: float | None, device: torch.device
+    h: int, w: int, extent: int | None, device: torch.device
 ) -> Float[Tensor, " h w 2"]:
     """Return token centres; the longer side spans [-1, 1], or `extent` tokens do when given.
 

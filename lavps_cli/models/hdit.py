@@ -58,6 +58,8 @@ class HDiTConfig:
     """Tokens of the first level that span [-1, 1]; None scales positions to the picture."""
 
     def __post_init__(self) -> None:
+        if not self.levels:
+            raise UsageError("a network needs at least one level.")
         for level in self.levels:
             if level.width % level.d_head or level.d_head % 8:
                 raise UsageError(
@@ -366,7 +368,7 @@ class HDiT(nn.Module):
         c_noise: Float[Tensor, " b"],
         mapping_cond: Float[Tensor, " b f"] | None = None,
         class_cond: Tensor | None = None,
-    ) -> Image:
+    ) -> Float[Tensor, " b out h w"]:
         cond = self.time_in_proj(self.time_emb(c_noise[:, None]))
         cond = cond + self.aug_in_proj(self.aug_emb(cond.new_zeros(len(x), 9)))
         if mapping_cond is not None:

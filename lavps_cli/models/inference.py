@@ -21,7 +21,7 @@ from lavps_cli.core.schedule import Schedule, noise_ratio, over
 from lavps_cli.core.types import Image, Time
 from lavps_cli.core.variational import Context
 from lavps_cli.models.hdit import FourierFeatures, HDiT, HDiTConfig
-from lavps_cli.models.preconditioning import c_noise, input_scale
+from lavps_cli.models.preconditioning import SIGMA_DATA, c_noise, input_scale
 from lavps_cli.models.tiled import blend_windows
 
 KAPPA = 0.7
@@ -33,18 +33,15 @@ CHANNELS_IN, CHANNELS_OUT = 9, 6
 def closed_form_step(c: Context, schedule: Schedule) -> Image:
     """Return the step of mu that minimises the linearised objective, in deviations of the bridge.
 
-    mu = m + (1 / J) A^T (A A^T + sigma_y^2 / (J s)^2 I)^-1 (y - A x0) with J = kappa / alpha_s and
-    s the bridge's deviation.
+    mu = m + (1 / J) A^T (A A^T + sigma_y^2 / v I)^-1 (y - A x0) with J = kappa / alpha_s, and v the
+    variance that the bridge leaves to x0: (J s)^2 for a bridge of deviation s, but no more than
+    that of pictures.
     """
     A = cast(LinearOperator, c.likelihood.A)
     residual = c.likelihood.y - A(c.x0)
-    reach = KAPPA * c.bridge.rho[:, 0, 0, 0].sqrt() / schedule.alpha(c.s).to(c.x0)
-    lam = (c.likelihood.sigma_y / reach).square()
-    if c.s.ndim == 0:
-        step = A.ridge(residual, float(lam[0]))
-    else:
-        step = A.ridge(residual, lam.view(-1, 1, 1, 1))
-    return step / reach.view(-1, 1, 1, 1)
+    reach = KAPPA * c.bridge.rho[:, :1, :1, :1].sqrt() / over(schedule.alpha(c.s), c.x0)
+    lam = c.likelihood.sigma_y**2 * (reach**-2 + SIGMA_DATA**-2)
+    return A.ridge(residual, lam) / reach
 
 
 class InferenceNetwork(nn.Module):
@@ -104,12 +101,12 @@ class AmortisedInference:
     def _noise(self, t: Time, c: Context) -> Float[Tensor, " b"]:
         return c_noise(noise_ratio(self.schedule, t)).float().to(c.x0.device).expand(len(c.x0))
 
-    def _backbone(self, picture: Image, noise_t: Tensor, cond: Tensor) -> Image:
+    def _backbone(self, picture: Image, noise_t: Tensor, cond: Tensor) -> Tensor:
         backbone = self.network.backbone
 
-        def network(window: Image) -> Image:
+        def network(window: Image) -> Tensor:
             rows = len(window) // len(noise_t)
-            return cast(Image, backbone(window, noise_t.repeat(rows), cond.repeat(rows, 1)))
+            return cast(Tensor, backbone(window, noise_t.repeat(rows), cond.repeat(rows, 1)))
 
         return blend_windows(
             network,

@@ -35,14 +35,14 @@ def num_windows(h: int, w: int, tile: int, overlap: int) -> int:
 
 
 def blend_windows(
-    network: Callable[[Image], Image],
+    network: Callable[[Image], Tensor],
     x: Image,
     *,
     tile: int,
     overlap: int,
     multiple: int,
     batch: int = 8,
-) -> Image:
+) -> Float[Tensor, " b c2 h w"]:
     """Return `network` applied to `x` window by window, windows faded into one another.
 
     The fading weights are separable and sum to one at every pixel; a border of the picture does
@@ -124,7 +124,7 @@ def _check(tile: int, overlap: int, multiple: int) -> None:
         raise UsageError(f"overlap is {overlap}; it must be in [0, {tile - 1}] for tile {tile}.")
 
 
-def _extend(x: Image, dim: int, tile: int, multiple: int) -> Image:
+def _extend(x: Image, dim: int, tile: int, multiple: int) -> Tensor:
     """Return `x` continued by reflection, again and again where it is short; one pixel repeats."""
     length = x.shape[dim]
     target = max(tile, length) if tile else -(-length // multiple) * multiple

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lavps_cli.core.types import Images, Measurement
+from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError, UsageError
 
 
@@ -43,7 +43,7 @@ class BicubicDownsampling:
         h, w = y.shape[-2:]
         return self._weights(h, y).mT @ y @ self._weights(w, y)
 
-    def ridge(self, y: Measurement, lam: float) -> Images:
+    def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         """Return A^T (A A^T + lam I)^-1 y, exact in the eigenvectors of W_h W_h^T and W_w W_w^T."""
         h, w = y.shape[-2:]
         values_h, vectors_h = _spectrum(h, self.scale, y.dtype, y.device)

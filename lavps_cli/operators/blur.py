@@ -10,12 +10,11 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lavps_cli.core.types import Images, Measurement
+from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError
 
 Boundary: TypeAlias = Literal["circular", "reflect", "replicate", "valid"]
 Planes: TypeAlias = Float[Tensor, "... _h _w"]
-Transfer: TypeAlias = Complex[Tensor, "... _h _w"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +27,8 @@ class Blur:
     Args:
         kernel: k, with odd sides. Its leading axes are the first ones of the pictures; without
             any, the same kernel serves every picture.
-        boundary: What lies beyond the border. With "valid" nothing does: y keeps only the pixels
-            whose whole neighbourhood is in the picture, and is smaller by the side of k less 1.
+        boundary: What lies beyond the border. With "valid" nothing does: y keeps the pixels whose
+            whole neighbourhood is in the picture, and is smaller by the side of k less 1.
         tolerance: Residual, relative to y, at which the iterations of `ridge` end.
         num_iterations: Their greatest number. For camera shake it leaves an error below 1e-5 with
             "valid" from lam = 1e-4 on; with "reflect" and "replicate" 1e-5 at lam = 0.1, 1e-3 at
@@ -56,7 +55,7 @@ class Blur:
     def adjoint(self, y: Measurement) -> Images:
         return self._convolution(y, *y.shape[-2:]).adjoint(_computable(y)).to(y.dtype)
 
-    def ridge(self, y: Measurement, lam: float) -> Images:
+    def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         """Return A^T (A A^T + lam I)^-1 y.
 
         Closed form when circular. Otherwise conjugate gradients, each channel of each picture with
@@ -94,26 +93,24 @@ class Blur:
                 "Take a smaller kernel or a larger picture.",
             )
         shared = (1,) * (x.ndim - len(lead) - 3)
-        kernel = self.kernel.to(_computable(x[..., :0])).reshape(*lead, *shared, 1, kh, kw).flip(-1)
+        kernel = self.kernel.to(_computable(x[..., :0])).reshape(*lead, *shared, 1, kh, kw)
         if self.boundary == "circular":
             rows, columns, shift = h, w, (-(kh // 2), -(kw // 2))
         else:
             rows, columns, shift = _fast(h + kh - 1), _fast(w + kw - 1), (1 - kh, 1 - kw)
         # Shifted so that whatever is filtered begins at index 0.
         placed = pad(kernel, (0, columns - kw, 0, rows - kh)).roll(shift, (-2, -1))
-        transfer = torch.fft.rfft2(placed)
-        return _Convolution(transfer, (rows, columns), (h, w), (kh // 2, kw // 2), self.boundary)
+        size, radius = (rows, columns), (kh // 2, kw // 2)
+        return _Convolution(torch.fft.rfft2(placed), size, (h, w), radius, self.boundary)
 
 
 @dataclass(frozen=True, eq=False)
 class _Convolution:
-    """The blur for measurements of one size, with the transform of k at hand."""
+    """The blur for y of size `on`, with the transform of k at hand, which has length `size`."""
 
-    transfer: Transfer
+    transfer: Complex[Tensor, "... _h _w"]
     size: tuple[int, int]
-    """Of the discrete Fourier transform."""
     on: tuple[int, int]
-    """Size of y."""
     radius: tuple[int, int]
     boundary: Boundary
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lavps_cli.core.types import Images, Measurement
+from lavps_cli.core.types import Images, Measurement, PerPicture
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +15,7 @@ class Denoising:
     def adjoint(self, y: Measurement) -> Images:
         return y
 
-    def ridge(self, y: Measurement, lam: float) -> Images:
+    def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         return y / (1 + lam)
 
     def pinv(self, y: Measurement) -> Images:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from lavps_cli.core.types import Images, Measurement
+from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError
 
 
@@ -28,7 +28,7 @@ class Inpainting:
     def adjoint(self, y: Measurement) -> Images:
         return self._over(y) * y
 
-    def ridge(self, y: Measurement, lam: float) -> Images:
+    def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         return self._over(y) * y / (1 + lam)
 
     def pinv(self, y: Measurement) -> Images:

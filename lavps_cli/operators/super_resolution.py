@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lavps_cli.core.types import Images, Measurement
+from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError, UsageError
 
 
@@ -33,7 +33,7 @@ class SuperResolution:
     def adjoint(self, y: Measurement) -> Images:
         return self.pinv(y) / self.scale**2
 
-    def ridge(self, y: Measurement, lam: float) -> Images:
+    def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         return self.pinv(y) / (1 + self.scale**2 * lam)
 
     def pinv(self, y: Measurement) -> Images:

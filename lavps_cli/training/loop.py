@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import torch
 from safetensors.torch import save_file
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 from lavps_cli.errors import LavpsError
 
-LossFunction = Callable[[int], tuple[Tensor, dict[str, float]]]
+LossFunction: TypeAlias = Callable[[int], tuple[Tensor, dict[str, float]]]
 """Step number -> the loss to differentiate, and numbers for the log."""
+
+MATRICES = ("qkv_proj", "out_proj", "up_proj", "down_proj", "merges", "splits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,91 +26,110 @@ class TrainOptions:
 
     num_steps: int
     max_seconds: float = float("inf")
-    """The learning rate falls to zero at `num_steps` or after this time, whichever is nearer."""
-    lr: float = 1e-3
+    """The rate falls to zero towards `num_steps` or this time, whichever comes first."""
+    lr: float = 2e-3
     weight_decay: float = 1e-2
     warmup: int = 200
+    """Steps over which the rate rises."""
     ema: float = 0.998
+    """Decay of the average of the weights, per step."""
     grad_clip: float = 1.0
-    optimizer: str = "muon"
-    """`muon` (matrices by Muon, the rest by AdamW) or `adamw`."""
+    """Greatest norm of the gradient."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """`muon` for the matrices of the blocks and AdamW for the rest, or AdamW for everything."""
     log_every: int = 50
-    save_every: int = 500
+    save_every: int = 250
 
 
 def optimizers(module: nn.Module, options: TrainOptions) -> list[torch.optim.Optimizer]:
-    """Return the optimisers: Muon for the matrices of the blocks, AdamW for everything else."""
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    if options.optimizer == "adamw":
-        return [torch.optim.AdamW([p for _, p in named], lr=options.lr, betas=(0.9, 0.95),
-                                  weight_decay=options.weight_decay, fused=True)]
-    inner = ("qkv_proj", "out_proj", "up_proj", "down_proj", "merges", "splits")
-    matrix = [p for name, p in named if p.ndim == 2 and any(part in name for part in inner)]
-    chosen = {id(p) for p in matrix}
-    rest = [p for _, p in named if id(p) not in chosen]
-    return [
-        torch.optim.Muon(matrix, lr=options.lr, weight_decay=options.weight_decay,
-                         adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=options.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+    """Return the optimisers; all take the same rate, Muon's steps scaled to the size of AdamW's."""
+    matrices, rest = [], []
+    for name, parameter in module.named_parameters():
+        inner = parameter.ndim == 2 and any(part in name for part in MATRICES)
+        (matrices if inner and options.optimizer == "muon" else rest).append(parameter)
+    chosen: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=options.weight_decay, fused=True)
     ]
+    if matrices:
+        chosen.append(
+            torch.optim.Muon(
+                matrices, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    return chosen
 
 
-def progress(step: int, started: float, options: TrainOptions) -> float:
-    """Return how far the run is, in [0, 1]."""
-    by_time = (time.monotonic() - started) / options.max_seconds
-    return min(1.0, max(step / options.num_steps, by_time))
+def rate(step: int, done: float, options: TrainOptions) -> float:
+    """Return the learning rate: linear warm-up, a plateau, and a linear fall to zero."""
+    return options.lr * min(1, (step + 1) / options.warmup) * min(1, 1.25 * (1 - done))
 
 
 def fit(module: nn.Module, loss: LossFunction, options: TrainOptions, folder: Path) -> nn.Module:
-    """Train `module` and return its exponential moving average.
+    """Train `module` and return the moving average of its weights.
 
     Writes `metrics.jsonl` and, every `save_every` steps and at the end, `ema.safetensors`.
 
     Raises:
-        LavpsError: The loss is not a number; the last checkpoint is kept.
+        LavpsError: The gradient is not a number; the last checkpoint is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     average = copy.deepcopy(module).eval().requires_grad_(False)
     optims = optimizers(module, options)
-    started, sums, step = time.monotonic(), {}, 0
-    while (done := progress(step, started, options)) < 1:
-        rate = options.lr * min(1, (step + 1) / options.warmup) * min(1, 1.25 * (1 - done))
+    log = _Log(folder / "metrics.jsonl")
+    started, step, done = time.monotonic(), 0, 0.0
+    while done < 1:
         value, numbers = loss(step)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(module.parameters(), options.grad_clip)
         if not torch.isfinite(norm):
             raise LavpsError(
-                f"the loss is not a number at step {step}.",
+                f"the gradient is not a number at step {step}.",
                 f"Lower the learning rate. The last checkpoint is in {folder}.",
             )
         for optim in optims:
             for group in optim.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate(step, done, options)
             optim.step()
             optim.zero_grad()
         step += 1
+        seconds = time.monotonic() - started
+        done = max(step / options.num_steps, seconds / options.max_seconds)
         update_average(average, module, min(options.ema, (1 + step) / (10 + step)))
-        for name, number in (numbers | {"loss": float(value.detach()), "norm": float(norm)}).items():
-            sums.setdefault(name, []).append(number)
+        log.add(numbers | {"loss": float(value.detach()), "norm": float(norm)})
         if step % options.log_every == 0:
-            line = {name: sum(values) / len(values) for name, values in sums.items()}
-            line |= {"step": step, "seconds": time.monotonic() - started}
-            with (folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            sums = {}
-        if step % options.save_every == 0:
+            log.write({"step": step, "seconds": seconds})
+        if step % options.save_every == 0 or done >= 1:
             save_average(average, folder)
-    save_average(average, folder)
     return average
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
-    """Move the average towards the module: average <- decay average + (1 - decay) module."""
-    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)
+    """Move the average: average <- decay average + (1 - decay) module."""
+    for mean, parameter in zip(average.parameters(), module.parameters(), strict=True):
+        mean.lerp_(parameter, 1 - decay)
 
 
 def save_average(average: nn.Module, folder: Path) -> None:
+    """Write the weights so that the file is whole or absent."""
     part = folder / ".ema.safetensors.part"
     save_file(average.state_dict(), part)
     part.replace(folder / "ema.safetensors")
+
+
+class _Log:
+    """Means of numbers between two lines of a JSON-lines file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._values: dict[str, list[float]] = {}
+
+    def add(self, numbers: dict[str, float]) -> None:
+        for name, number in numbers.items():
+            self._values.setdefault(name, []).append(number)
+
+    def write(self, head: dict[str, int | float]) -> None:
+        means = {name: sum(values) / len(values) for name, values in self._values.items()}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(head | means) + "\n")
+        self._values = {}

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lavps_cli.core.schedule import schedule_named
+from lavps_cli.core.schedule import Schedule, schedule_named
 from lavps_cli.errors import UsageError, WeightsError
 from lavps_cli.models.hdit import HDiT, HDiTConfig, LevelConfig
 from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
@@ -108,6 +108,13 @@ def _expect(folder: Path, kind: str) -> dict[str, Any]:
     return config
 
 
+def _schedule(config: dict[str, Any]) -> Schedule:
+    try:
+        return schedule_named(str(config.get("schedule")))
+    except UsageError as error:
+        raise WeightsError(f"config.json: {error.message}", error.hint) from error
+
+
 def load_denoiser(
     folder: Path, *, device: torch.device, autocast: torch.dtype | None = None
 ) -> PreconditionedDenoiser:
@@ -121,7 +128,7 @@ def load_denoiser(
         network = HDiT(network_config(config["model"]))
     network.to_empty(device="cpu")
     _fill(network, folder)
-    return hdit_denoiser(network.to(device), schedule_named(config["schedule"]), autocast)
+    return hdit_denoiser(network.to(device), _schedule(config), autocast)
 
 
 def load_inference(
@@ -142,8 +149,7 @@ def load_inference(
         network = InferenceNetwork(network_config(config["model"]))
     network.to_empty(device="cpu")
     _fill(network, folder)
-    schedule = schedule_named(config["schedule"])
-    return AmortisedInference(network.to(device), schedule, autocast, tile, overlap)
+    return AmortisedInference(network.to(device), _schedule(config), autocast, tile, overlap)
 
 
 def save(

@@ -1,0 +1,94 @@
+"""Everything that is chosen by name: tasks, samplers, metrics, presets, formats; no torch."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Literal, TypeAlias
+
+from lavps_cli.errors import UsageError
+
+TaskName: TypeAlias = Literal["sr", "deblur", "inpaint", "denoise"]
+DownsampleName: TypeAlias = Literal["area", "bicubic"]
+BoundaryName: TypeAlias = Literal["auto", "valid", "reflect", "circular", "replicate"]
+PresetName: TypeAlias = Literal["fast", "balanced", "best"]
+DtypeName: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
+FormatName: TypeAlias = Literal["auto", "png", "jpg", "webp", "tiff", "avif"]
+ExistingName: TypeAlias = Literal["error", "skip", "overwrite"]
+
+SCALES = (2, 3, 4, 8)
+
+TASKS: dict[str, str] = {
+    "sr": "enlarge a small picture",
+    "deblur": "undo a blur whose kernel is known",
+    "inpaint": "fill the missing part of a picture",
+    "denoise": "remove noise",
+}
+
+OPERATORS: dict[str, str] = {
+    "area": "lavps_cli.operators.super_resolution:SuperResolution",
+    "bicubic": "lavps_cli.operators.bicubic:BicubicDownsampling",
+    "blur": "lavps_cli.operators.blur:Blur",
+    "inpaint": "lavps_cli.operators.inpainting:Inpainting",
+    "denoise": "lavps_cli.operators.denoising:Denoising",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """One posterior sampler."""
+
+    function: str
+    options: str
+    inference: bool
+    """Whether it takes an inference model."""
+    summary: str
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "lavps": Sampler(
+        function="lavps_cli.samplers.lavps:lavps",
+        options="lavps_cli.samplers.lavps:LavpsOptions",
+        inference=True,
+        summary="mixture-guided sampling with learnt starts (Algorithm 2)",
+    ),
+    "mgdm": Sampler(
+        function="lavps_cli.samplers.lavps:lavps",
+        options="lavps_cli.samplers.lavps:LavpsOptions",
+        inference=False,
+        summary="the same without an inference model",
+    ),
+}
+
+PRESETS: dict[str, dict[str, int]] = {
+    "fast": {"num_steps": 30},
+    "balanced": {"num_steps": 100},
+    "best": {"num_steps": 200},
+}
+
+METRICS: dict[str, str] = {
+    "psnr": "lavps_cli.metrics.psnr:psnr",
+    "ssim": "lavps_cli.metrics.ssim:ssim",
+}
+
+
+def resolve(reference: str) -> Any:
+    """Return what "module:name" names."""
+    module, name = reference.split(":")
+    return getattr(import_module(module), name)
+
+
+def sampler(name: str) -> Sampler:
+    """Return the sampler of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in SAMPLERS:
+        raise UsageError(f"there is no method {name!r}.", suggestion(name, list(SAMPLERS)))
+    return SAMPLERS[name]
+
+
+def suggestion(name: str, known: list[str]) -> str:
+    """Return a hint for a name that is not known: the nearest one, or all of them."""
+    near = get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Choose from: {', '.join(known)}"

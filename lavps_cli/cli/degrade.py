@@ -1,0 +1,107 @@
+"""lavps degrade."""
+
+from typing import Annotated
+
+import typer
+
+from lavps_cli.cli import params
+from lavps_cli.cli.errors import reported
+from lavps_cli.cli.output import chosen_output, read_stdin, write_stdout
+from lavps_cli.cli.progress import Terminal
+from lavps_cli.cli.report import report
+
+EPILOG = """Examples:
+
+lavps degrade photo.png --task deblur --kernel 21 -o input.png
+
+lavps degrade photo.png --mask centre --noise 0 -o - | lavps restore - -o filled.png
+"""
+
+
+@reported
+def degrade(
+    inputs: params.Inputs = None,
+    task: params.Task = None,
+    scale: params.Scale = None,
+    kernel: params.Kernel = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            "--mask",
+            metavar="centre|rectangle|pixels|FILE",
+            rich_help_panel=params.PROBLEM,
+            help="Which pixels are lost; in a file, the white ones.",
+            show_default=False,
+        ),
+    ] = None,  # fmt: skip
+    output: params.OutputPath = None,
+    noise: Annotated[
+        str,
+        typer.Option(
+            "--noise",
+            metavar="SIGMA",
+            rich_help_panel=params.PROBLEM,
+            help="0.05 is on the scale [-1, 1], 6.4/255 in 8-bit levels.",
+        ),
+    ] = "0.05",  # fmt: skip
+    downsample: params.Downsample = None,
+    kernel_intensity: params.KernelIntensity = None,
+    kernel_seed: params.KernelSeed = None,
+    boundary: params.Boundary = "auto",
+    invert_mask: params.InvertMask = False,
+    resize_mask: params.ResizeMask = False,
+    seed: params.Seed = 0,
+    sidecar: Annotated[
+        bool,
+        typer.Option(
+            "--sidecar",
+            rich_help_panel=params.OUTPUT,
+            help="Also write the record as {stem}.json; it is in the PNG in any case.",
+        ),
+    ] = False,  # fmt: skip
+    save_mask: params.SaveMask = None,
+    max_pixels: params.MaxPixels = "200M",
+    existing: params.Existing = None,
+    force: params.Force = False,
+    as_json: params.Json = False,
+    quiet: params.Quiet = False,
+    verbose: params.Verbose = 0,
+    dry_run: params.DryRun = False,
+) -> None:
+    """Make test inputs: shrink, blur, punch holes, add noise.
+
+    What was done is recorded in the PNG, so that `lavps restore` needs no options. The noise is
+    rounded and clipped to 8 bits with the picture.
+    """
+    given = inputs or []
+    output = chosen_output(given, output, as_json)
+
+    from lavps_cli.pipeline.degrade import degrade_files
+    from lavps_cli.pipeline.requests import DegradationRequest, Output, Problem
+    from lavps_cli.pipeline.results import Pipes
+
+    request = DegradationRequest(
+        inputs=tuple(given),
+        problem=Problem(
+            task=task,
+            scale=scale,
+            downsample=downsample,
+            kernel=kernel,
+            kernel_intensity=kernel_intensity,
+            kernel_seed=kernel_seed,
+            boundary=boundary,
+            mask=mask,
+            invert_mask=invert_mask,
+            resize_mask=resize_mask,
+            noise=noise,
+        ),
+        output=Output(output=output, existing=params.existing_rule(existing, force)),
+        seed=seed,
+        sidecar=sidecar,
+        save_mask=save_mask,
+        max_pixels=max_pixels,
+        dry_run=dry_run,
+    )
+    with Terminal("none", quiet=quiet, verbose=verbose) as terminal:
+        outcomes = degrade_files(request, terminal, Pipes(read_stdin, write_stdout))
+        raise typer.Exit(report(outcomes, terminal, as_json=as_json))

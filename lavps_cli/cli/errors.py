@@ -1,0 +1,94 @@
+"""Errors as text: what, then what to do; never a traceback for what the user can act on."""
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from types import FrameType
+from typing import NoReturn, ParamSpec, TypeVar
+
+import typer
+
+from lavps_cli.errors import LavpsError, UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BROKEN_PIPE = 141
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+def say(text: str) -> None:
+    """Write one line to stderr, where everything that is not a result goes."""
+    with contextlib.suppress(BrokenPipeError):
+        typer.echo(text, err=True)
+
+
+def error_text(error: LavpsError) -> str:
+    """Return the lines that tell an error."""
+    label = "usage error" if isinstance(error, UsageError) else "error"
+    lines = [f"{label}: {error.message}"]
+    lines += [f"  {line}" for line in error.hint.splitlines()]
+    return "\n".join(lines)
+
+
+def reported(function: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a command raises into a message and an exit code."""
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except LavpsError as error:
+            say(error_text(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            _silence_stdout()
+            raise typer.Exit(BROKEN_PIPE) from None
+        except (typer.Exit, typer.Abort, typer.TyperException):
+            raise
+        except Exception as error:
+            if kwargs.get("verbose"):
+                say(traceback.format_exc())
+            say(f"error: this is a bug in lavps: {type(error).__name__}: {error}")
+            say("  Report it with the output of:  lavps doctor      Details:  -v")
+            raise typer.Exit(1) from None
+
+    return wrapper
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from flushing into a closed pipe on its way out."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run(app: typer.Typer) -> NoReturn:
+    """Run the application as a program."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        code = INTERRUPTED
+    except typer.TyperException as error:
+        say(f"usage error: {error.format_message()}")
+        say("  All options:  lavps --help   and   lavps COMMAND --help")
+        code = error.exit_code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+        code = BROKEN_PIPE
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """Unwind, so that unfinished files are removed."""
+    raise SystemExit(TERMINATED)

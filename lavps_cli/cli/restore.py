@@ -1,0 +1,181 @@
+"""lavps restore."""
+
+from typing import Annotated
+
+import typer
+
+from lavps_cli.cli import params
+from lavps_cli.cli.errors import reported
+from lavps_cli.cli.output import chosen_output, read_stdin, write_stdout
+from lavps_cli.cli.progress import Terminal
+from lavps_cli.cli.report import report
+
+EPILOG = """Examples:
+
+lavps restore old.jpg --scale 4
+
+lavps restore input.png --task deblur --kernel 21
+
+cat in.png | lavps restore - --task denoise > out.png
+"""
+
+
+@reported
+def restore(
+    inputs: params.Inputs = None,
+    task: params.Task = None,
+    scale: params.Scale = None,
+    kernel: params.Kernel = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            "--mask",
+            metavar="FILE|alpha",
+            rich_help_panel=params.PROBLEM,
+            show_default=False,
+            help="White = fill; alpha: what is transparent.",
+        ),
+    ] = None,  # fmt: skip
+    output: params.OutputPath = None,
+    noise: Annotated[
+        str,
+        typer.Option(
+            "--noise",
+            metavar="auto|SIGMA",
+            rich_help_panel=params.PROBLEM,
+            help="0.05 is on the scale [-1, 1], 6.4/255 in 8-bit levels; auto: as recorded, "
+            "else estimated.",
+        ),
+    ] = "auto",  # fmt: skip
+    downsample: params.Downsample = None,
+    kernel_intensity: params.KernelIntensity = None,
+    kernel_seed: params.KernelSeed = None,
+    boundary: params.Boundary = "auto",
+    invert_mask: params.InvertMask = False,
+    resize_mask: params.ResizeMask = False,
+    simulate: Annotated[
+        bool,
+        typer.Option(
+            "--simulate",
+            rich_help_panel=params.PROBLEM,
+            help="Inputs are clean: degrade, restore, and score (see --json).",
+        ),
+    ] = False,  # fmt: skip
+    preset: params.Preset = "balanced",
+    seed: params.Seed = 0,
+    samples: Annotated[
+        int,
+        typer.Option(
+            "--samples", min=1, rich_help_panel=params.SAMPLING, help="Draws; files get .s00 ..."
+        ),
+    ] = 1,
+    mean: Annotated[
+        bool,
+        typer.Option(
+            "--mean", rich_help_panel=params.SAMPLING, help="Write the mean of the samples instead."
+        ),
+    ] = False,
+    uncertainty: Annotated[
+        str | None,
+        typer.Option(
+            "--uncertainty",
+            metavar="FILE",
+            rich_help_panel=params.SAMPLING,
+            show_default=False,
+            help="Write the per-pixel deviation of the samples, 16-bit PNG, scale in --json.",
+        ),
+    ] = None,  # fmt: skip
+    keep_known: Annotated[
+        bool,
+        typer.Option(
+            "--keep-known/--no-keep-known",
+            rich_help_panel=params.SAMPLING,
+            help="Inpainting: known pixels stay as they are.",
+        ),
+    ] = True,  # fmt: skip
+    method: params.Method = "lavps",
+    settings: params.Settings = None,
+    model: params.ModelName = "default",
+    inference: params.InferenceName = None,
+    device: params.Device = "auto",
+    dtype: params.Dtype = "auto",
+    tile: params.Tile = "auto",
+    overlap: params.Overlap = None,
+    batch_size: params.BatchSize = "auto",
+    threads: params.Threads = "auto",
+    max_pixels: params.MaxPixels = "200M",
+    file_format: params.Format = "auto",
+    quality: params.Quality = 95,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            rich_help_panel=params.OUTPUT,
+            help="Also write {stem}.compare.png: input and results.",
+        ),
+    ] = False,  # fmt: skip
+    existing: params.Existing = None,
+    force: params.Force = False,
+    as_json: params.Json = False,
+    progress: params.Progress = "auto",
+    quiet: params.Quiet = False,
+    verbose: params.Verbose = 0,
+    dry_run: params.DryRun = False,
+) -> None:
+    """Repair pictures: enlarge, deblur, fill holes, remove noise."""
+    given = inputs or []
+    output = chosen_output(given, output, as_json)
+
+    from lavps_cli.pipeline.requests import Compute, Output, Problem, Restoration, Sampling
+    from lavps_cli.pipeline.restore import restore_files
+    from lavps_cli.pipeline.results import Pipes
+
+    request = Restoration(
+        inputs=tuple(given),
+        problem=Problem(
+            task=task,
+            scale=scale,
+            downsample=downsample,
+            kernel=kernel,
+            kernel_intensity=kernel_intensity,
+            kernel_seed=kernel_seed,
+            boundary=boundary,
+            mask=mask,
+            invert_mask=invert_mask,
+            resize_mask=resize_mask,
+            noise=noise,
+        ),
+        sampling=Sampling(
+            method=method,
+            preset=preset,
+            settings=tuple(settings or ()),
+            samples=samples,
+            mean=mean,
+            uncertainty=uncertainty,
+            seed=seed,
+            keep_known=keep_known,
+            simulate=simulate,
+        ),
+        compute=Compute(
+            model=model,
+            inference=inference,
+            device=device,
+            dtype=dtype,
+            tile=tile,
+            overlap=overlap,
+            batch_size=batch_size,
+            threads=threads,
+            max_pixels=max_pixels,
+        ),
+        output=Output(
+            output=output,
+            format=file_format,
+            quality=quality,
+            compare=compare,
+            existing=params.existing_rule(existing, force),
+        ),
+        dry_run=dry_run,
+    )
+    with Terminal(progress, quiet=quiet, verbose=verbose) as terminal:
+        outcomes = restore_files(request, terminal, Pipes(read_stdin, write_stdout))
+        raise typer.Exit(report(outcomes, terminal, as_json=as_json))

@@ -1,0 +1,120 @@
+"""Texts of the command line to checked values; no torch."""
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from lavps_cli.catalog import suggestion
+from lavps_cli.errors import UsageError
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def parse_settings(options: type, texts: Sequence[str]) -> dict[str, Any]:
+    """Return the values of `name=value` texts, typed as the fields of a dataclass.
+
+    Raises:
+        UsageError: A name is unknown or given twice, or a value is not of its type.
+    """
+    assert is_dataclass(options)
+    hints = get_type_hints(options)
+    known = [field.name for field in fields(options)]
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"-O {text}: expected name=value.", f"Names: {', '.join(known)}")
+        if name not in known:
+            raise UsageError(f"-O {text}: there is no option {name!r}.", suggestion(name, known))
+        if name in values:
+            raise UsageError(f"-O {name} is given twice.", "Give it once.")
+        values[name] = _typed(text, value, hints[name])
+    return values
+
+
+def _typed(text: str, value: str, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise UsageError(
+                f"-O {text}: {value!r} is not allowed.",
+                suggestion(value, [str(choice) for choice in get_args(kind)]),
+            )
+        return value
+    if kind is bool:
+        if value.lower() in _TRUE + _FALSE:
+            return value.lower() in _TRUE
+    elif kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    else:
+        return value
+    raise UsageError(
+        f"-O {text}: {value!r} is not {_KINDS[kind]}.", f"For example:  -O {_example(text, kind)}"
+    )
+
+
+def _example(text: str, kind: type) -> str:
+    return f"{text.partition('=')[0]}={ {int: '3', float: '0.3', bool: 'true'}[kind] }"
+
+
+def parse_noise(text: str) -> float | None:
+    """Return sigma_y on the [-1, 1] scale, None for `auto`.
+
+    A plain number is on that scale; `x/255` is in levels of a picture with 256 of them.
+
+    Raises:
+        UsageError: It is neither, or negative.
+    """
+    if text == "auto":
+        return None
+    number, slash, levels = text.partition("/")
+    try:
+        value = 2 * float(number) / float(levels) if slash else float(number)
+    except (ValueError, ZeroDivisionError):
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UsageError(
+            f"--noise {text}: expected auto, a deviation on the [-1, 1] scale, or x/255.",
+            "For example:  --noise 0.05   or   --noise 6.4/255",
+        )
+    return value
+
+
+def parse_count(option: str, text: str, least: int) -> int | None:
+    """Return a whole number of at least `least`, None for `auto`.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text == "auto":
+        return None
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise UsageError(
+            f"{option} {text}: expected auto or a whole number from {least}.",
+            f"For example:  {option} auto",
+        )
+    return value
+
+
+def parse_pixels(text: str) -> int:
+    """Return a number of pixels, written like 5000000, 500k, 200M or 1G.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    factor = {"k": 10**3, "m": 10**6, "g": 10**9}.get(text[-1:].lower(), 1)
+    number = text[:-1] if factor > 1 else text
+    try:
+        value = int(float(number) * factor)
+    except (ValueError, OverflowError):
+        value = 0
+    if value < 1:
+        raise UsageError(f"--max-pixels {text}: expected a number.", "For example:  200M")
+    return value

@@ -1,0 +1,1 @@
+"""What commands run: names, paths and numbers in; results out."""

@@ -1,0 +1,121 @@
+"""A concrete degradation, and what flags say about it."""
+
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from lavps_cli.catalog import SCALES, DownsampleName, TaskName
+from lavps_cli.core.operator import LinearOperator
+from lavps_cli.errors import DataError, UsageError
+from lavps_cli.images import Picture
+from lavps_cli.operators.bicubic import BicubicDownsampling
+from lavps_cli.operators.blur import Blur, Boundary
+from lavps_cli.operators.denoising import Denoising
+from lavps_cli.operators.inpainting import Inpainting
+from lavps_cli.operators.super_resolution import SuperResolution
+from lavps_cli.options import parse_noise
+from lavps_cli.pipeline.kernels import KernelChoice, read_kernel
+from lavps_cli.pipeline.masks import MaskChoice
+from lavps_cli.pipeline.record import Record
+from lavps_cli.pipeline.requests import Problem
+
+_FLAGS = {
+    "scale": "sr",
+    "downsample": "sr",
+    "kernel": "deblur",
+    "kernel_intensity": "deblur",
+    "kernel_seed": "deblur",
+    "mask": "inpaint",
+    "invert_mask": "inpaint",
+    "resize_mask": "inpaint",
+}
+_IMPLY = ("mask", "kernel", "scale")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Degradation:
+    """A concrete way in which pictures of one size are damaged."""
+
+    task: TaskName
+    scale: int = 1
+    downsample: DownsampleName = "area"
+    kernel: KernelChoice | None = None
+    boundary: Boundary = "valid"
+    mask: MaskChoice | None = None
+
+    def operator(self) -> LinearOperator:
+        if self.task == "sr":
+            reduce = SuperResolution if self.downsample == "area" else BicubicDownsampling
+            return reduce(self.scale)
+        if self.task == "deblur":
+            assert self.kernel is not None
+            return Blur(self.kernel.values, self.boundary)
+        if self.task == "inpaint":
+            assert self.mask is not None
+            return Inpainting(self.mask.values)
+        return Denoising()
+
+    @property
+    def margin(self) -> tuple[int, int]:
+        """How far the scene goes beyond what is seen, at the top and at the left."""
+        if self.kernel is None or self.boundary != "valid":
+            return 0, 0
+        rows, columns = self.kernel.values.shape
+        return rows // 2, columns // 2
+
+
+def implied_task(problem: Problem) -> TaskName | None:
+    """Return the task that flags name or imply, None where they say nothing.
+
+    Raises:
+        UsageError: They contradict one another.
+    """
+    given = [name for name in _FLAGS if getattr(problem, name) not in (None, False)]
+    tasks = {name: _FLAGS[name] for name in given}
+    task: str | None = problem.task
+    if task is None:
+        implied = [tasks[name] for name in _IMPLY if name in tasks]
+        if len(set(implied)) > 1:
+            flags = " and ".join(_option(name) for name in _IMPLY if name in tasks)
+            raise UsageError(f"{flags} belong to different tasks.", "Say which:  --task NAME")
+        task = implied[0] if implied else None
+    for name, belongs in tasks.items():
+        if task is not None and belongs != task:
+            raise UsageError(
+                f"{_option(name)} has no effect on --task {task}.", f"It is for --task {belongs}."
+            )
+    if task not in (None, "deblur") and problem.boundary != "auto":
+        raise UsageError(f"--boundary has no effect on --task {task}.", "It is for --task deblur.")
+    if problem.scale is not None and problem.scale not in SCALES:
+        raise UsageError(
+            f"--scale {problem.scale} is not offered.",
+            f"Choose from: {', '.join(map(str, SCALES))}",
+        )
+    parse_noise(problem.noise)
+    return cast(TaskName | None, task)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def given_kernel(problem: Problem) -> KernelChoice | None:
+    if problem.kernel is None:
+        return None
+    intensity = 0.9 if problem.kernel_intensity is None else problem.kernel_intensity
+    return read_kernel(problem.kernel, intensity, problem.kernel_seed or 0)
+
+
+def boundary_of(problem: Problem, record: Record | None, otherwise: Boundary) -> Boundary:
+    if problem.boundary in get_args(Boundary):
+        return cast(Boundary, problem.boundary)
+    return (record.boundary if record else None) or otherwise
+
+
+def check_kernel(kernel: KernelChoice, picture: Picture, name: str) -> None:
+    rows, columns = kernel.values.shape
+    width, height = picture.size
+    if rows > height or columns > width:
+        raise DataError(
+            f"the kernel is {columns}x{rows} but {name} is only {width}x{height}.",
+            "Take a smaller kernel or a larger picture.",
+        )

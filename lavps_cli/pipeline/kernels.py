@@ -1,0 +1,141 @@
+"""`--kernel SPEC` to a blur kernel: a drawn or measured one, or one of a file."""
+
+import io
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lavps_cli.errors import DataError, UsageError
+from lavps_cli.images import load_matrix
+from lavps_cli.operators.kernels import (
+    Kernel,
+    box_kernel,
+    disk_kernel,
+    gaussian_kernel,
+    line_kernel,
+    motion_kernel,
+    normalise_kernel,
+)
+
+MAX_SIDE = 255
+_MAX_BYTES = 1 << 24
+_NUMBER = r"\d+(?:\.\d+)?"
+FORMS = "a size (21), a spec (21@35, gaussian:15@2.5, disk:7, box:5) or an image/.npy file"
+
+
+@dataclass(frozen=True, eq=False)
+class KernelChoice:
+    """A kernel and where it comes from."""
+
+    values: Kernel
+    about: dict[str, Any]
+    """For the result: its type and parameters."""
+    assumed: bool = False
+    """Whether it is a random draw that no picture can confirm."""
+
+
+def read_kernel(spec: str, intensity: float, seed: int) -> KernelChoice:
+    """Return the kernel that a spec names.
+
+    Raises:
+        UsageError: The spec has no known form.
+        DataError: The file holds no kernel.
+    """
+    drawn = _drawn(spec, intensity, seed)
+    if drawn is not None:
+        return drawn
+    values = normalise_kernel(_file_values(spec))
+    _check_side(spec, max(values.shape))
+    about = {"type": "file", "file": spec, "size": max(values.shape), "source": "file"}
+    return KernelChoice(values, about)
+
+
+def _drawn(spec: str, intensity: float, seed: int) -> KernelChoice | None:
+    """Return the kernel of a formula, None where the spec is not one."""
+    if re.fullmatch(r"\d+", spec):
+        size = _check_side(spec, int(spec))
+        values = motion_kernel(size, intensity, torch.Generator().manual_seed(seed))
+        about: dict[str, Any] = {
+            "type": "motion",
+            "size": size,
+            "intensity": intensity,
+            "seed": seed,
+        }
+        return KernelChoice(values, about | {"source": "flags"}, assumed=True)
+    if match := re.fullmatch(rf"({_NUMBER})@(-?{_NUMBER})", spec):
+        length, degrees = float(match[1]), float(match[2])
+        _check_side(spec, length)
+        about = {"type": "line", "length": length, "degrees": degrees}
+        return KernelChoice(line_kernel(length, degrees), about | {"source": "flags"})
+    if match := re.fullmatch(rf"gaussian:(\d+)@({_NUMBER})", spec):
+        size, sigma = _check_side(spec, int(match[1])), float(match[2])
+        about = {"type": "gaussian", "size": size, "sigma": sigma}
+        return KernelChoice(gaussian_kernel(size, sigma), about | {"source": "flags"})
+    if match := re.fullmatch(r"(disk|box):(\d+)", spec):
+        size = _check_side(spec, int(match[2]))
+        values = disk_kernel(size) if match[1] == "disk" else box_kernel(size)
+        return KernelChoice(values, {"type": match[1], "size": size, "source": "flags"})
+    return None
+
+
+def _check_side(spec: str, side: float) -> int:
+    if side > MAX_SIDE:
+        raise UsageError(
+            f"--kernel {spec}: the kernel has {side} pixels a side, more than {MAX_SIDE}.",
+            "Shrink the picture and the kernel together.",
+        )
+    return int(side)
+
+
+def _file_values(spec: str) -> torch.Tensor:
+    path_text, _, member = (
+        spec.rpartition(":") if re.search(r"\.npz:[^/\\]*$", spec) else (spec, "", "")
+    )
+    path = Path(path_text)
+    if not path.is_file():
+        raise UsageError(
+            f"--kernel {spec}: expected {FORMS}; no file named {path_text!r} here.",
+            "For example:  --kernel 21   or   --kernel psf.png",
+        )
+    suffix = path.suffix.lower()
+    if suffix not in (".npy", ".npz", ".txt"):
+        return load_matrix(path, upright=False)
+    if path.stat().st_size > _MAX_BYTES:
+        raise DataError(f"{path} is too large for a kernel.", "Check that the file is a kernel.")
+    try:
+        if suffix == ".txt":
+            text = path.read_text(encoding="utf-8").replace(",", " ")
+            values = np.loadtxt(io.StringIO(text), ndmin=2, dtype=np.float64)
+        elif suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        else:
+            values = _member(path, member)
+        return torch.from_numpy(np.asarray(values, dtype=np.float64))
+    except (ValueError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} holds no kernel: {error}", "Expected is one matrix of numbers."
+        ) from error
+
+
+def _member(path: Path, member: str) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+    if not member and len(sizes) == 1:
+        member = next(iter(sizes))
+    if member not in sizes:
+        raise UsageError(
+            f"--kernel {path}: which array? There is no {member!r}."
+            if member
+            else f"--kernel {path} holds several arrays.",
+            f"Name one:  --kernel {path}:{next(iter(sizes), 'NAME')}   "
+            f"of {', '.join(list(sizes)[:8])}",
+        )
+    if sizes[member] > _MAX_BYTES:
+        raise DataError(f"{path}:{member} is too large for a kernel.", "Check the file.")
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays[member]

@@ -1,0 +1,83 @@
+"""`--mask` to a mask of the picture's size: 1 = known, 0 = to fill."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import interpolate
+
+from lavps_cli.errors import DataError, UsageError
+from lavps_cli.images import Picture, load_matrix
+from lavps_cli.operators.inpainting import Mask, centre_mask, pixel_mask, rectangle_mask
+
+DRAWS = ("centre", "rectangle", "pixels")
+
+
+@dataclass(frozen=True, eq=False)
+class MaskChoice:
+    """A mask and where it comes from."""
+
+    values: Mask
+    about: dict[str, Any]
+
+
+def read_mask(
+    spec: str, picture: Picture, name: str, *, invert: bool = False, resize: bool = False
+) -> MaskChoice:
+    """Return the mask of a file, or of the picture's own transparency for `alpha`.
+
+    White means to fill, from half brightness on; in a file of zeros and ones, one is white.
+
+    Raises:
+        DataError: It is no picture, of another size, or leaves nothing to do.
+    """
+    width, height = picture.size
+    if spec == "alpha":
+        if picture.alpha is None:
+            raise DataError(f"{name} has no transparency.", "Give a mask:  --mask FILE")
+        fill = picture.alpha[0] < 0.5
+    else:
+        values = load_matrix(Path(spec))
+        if tuple(values.shape) != (height, width):
+            if not resize:
+                h, w = values.shape
+                raise DataError(
+                    f"{spec} is {w}x{h} but {name} is {width}x{height}.",
+                    "Scale the mask:  --resize-mask",
+                )
+            values = interpolate(values[None, None], (height, width), mode="area")[0, 0]
+        fill = (values >= _half(values))[None]
+    if invert:
+        fill = ~fill
+    if not fill.any() or fill.all():
+        raise DataError(
+            f"{spec}: the mask of {name} {'fills everything' if fill.any() else 'fills nothing'}.",
+            "White means fill; swap with:  --invert-mask",
+        )
+    return MaskChoice((~fill).float(), {"kind": "alpha" if spec == "alpha" else "file"})
+
+
+def _half(values: torch.Tensor) -> float:
+    top = float(values.max())
+    if top <= 1:
+        return 0.5
+    return 128 if top <= 255 else 32768
+
+
+def draw_mask(kind: str, width: int, height: int, seed: int) -> MaskChoice:
+    """Return a mask of the paper's protocol.
+
+    Raises:
+        UsageError: There is no such kind.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "centre":
+        values = centre_mask(height, width)
+    elif kind == "rectangle":
+        values = rectangle_mask(height, width, generator)
+    elif kind == "pixels":
+        values = pixel_mask(height, width, generator)
+    else:
+        raise UsageError(f"--mask {kind} is no draw.", f"Choose from: {', '.join(DRAWS)}")
+    return MaskChoice(values, {"kind": kind, "seed": seed})

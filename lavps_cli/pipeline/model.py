@@ -1,0 +1,192 @@
+"""Weights, devices and precisions: from names to models that take pictures of any size."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lavps_cli.core.denoiser import Denoiser
+from lavps_cli.core.variational import InferenceModel
+from lavps_cli.errors import DeviceError, UsageError, WeightsError
+from lavps_cli.models.inference import AmortisedInference
+from lavps_cli.models.preconditioning import PreconditionedDenoiser
+from lavps_cli.models.tiled import TiledDenoiser
+from lavps_cli.options import parse_count
+from lavps_cli.pipeline.requests import Compute
+from lavps_cli.weights.checkpoint import digest, load_denoiser, load_inference, read_config
+from lavps_cli.weights.index import inference_for, resolve
+
+WHOLE_PIXELS = 1_100_000
+"""A local network takes pictures up to this size at once."""
+LOCAL_TILE, LOCAL_OVERLAP = 512, 64
+
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A prior, and the inference model that was trained for it."""
+
+    denoiser: Denoiser
+    inference: InferenceModel | None = None
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Side of the windows, 0 for the whole picture, and what neighbours share."""
+
+    tile: int
+    overlap: int
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Model folders, opened on a device; the networks are read when first needed."""
+
+    folder: Path
+    inference_folder: Path | None
+    device: torch.device
+    autocast: torch.dtype | None
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return read_config(self.folder)
+
+    @cached_property
+    def switch_ratio(self) -> float | None:
+        """r_switch of the inference model's training, None without one."""
+        if self.inference_folder is None:
+            return None
+        value = read_config(self.inference_folder).get("switch_ratio")
+        return float(value) if isinstance(value, int | float) else None
+
+    @cached_property
+    def digest(self) -> str:
+        return digest(self.folder)
+
+    @property
+    def dtype(self) -> str:
+        return next(name for name, value in _DTYPES.items() if value == self.autocast)
+
+    @cached_property
+    def _denoiser(self) -> PreconditionedDenoiser:
+        return load_denoiser(self.folder, device=self.device, autocast=self.autocast)
+
+    @cached_property
+    def _inference(self) -> AmortisedInference | None:
+        if self.inference_folder is None:
+            return None
+        model = load_inference(self.inference_folder, device=self.device, autocast=self.autocast)
+        if model.schedule != self._denoiser.schedule:
+            raise WeightsError(
+                f"{self.inference_folder} was trained for another noise schedule.",
+                "Pass the one of this prior, or:  --inference none",
+            )
+        return model
+
+    def tiling(self, height: int, width: int, tile: int | None, overlap: int | None) -> Tiling:
+        """Return how a picture of that size is cut; None chooses."""
+        size = self.config.get("image_size", 64)
+        if tile is None:
+            local = bool(self.config.get("local"))
+            tile = (0 if height * width <= WHOLE_PIXELS else LOCAL_TILE) if local else size
+        if overlap is None:
+            overlap = LOCAL_OVERLAP if tile == LOCAL_TILE else tile // 4
+        return Tiling(tile, overlap)
+
+    def model(self, tiling: Tiling) -> Model:
+        """Return the networks for pictures of any size."""
+        tile, overlap = tiling.tile, tiling.overlap
+        prior = TiledDenoiser(self._denoiser, tile, overlap, self._denoiser.multiple)
+        inference = self._inference
+        if inference is not None:
+            inference = replace(inference, tile=tile, overlap=overlap)
+        return Model(prior, inference)
+
+
+def open_weights(compute: Compute, *, takes_inference: bool = True) -> Weights:
+    """Return the weights that flags name, on the device that they name.
+
+    Raises:
+        UsageError: A flag has no effect or an impossible value.
+        WeightsError: There are no such weights.
+        DeviceError: There is no such device.
+    """
+    folder = resolve(compute.model)
+    inference: Path | None = None
+    if not takes_inference and compute.inference not in (None, "none"):
+        raise UsageError(
+            "--inference has no effect on this method.", "Use it with:  --method lavps"
+        )
+    if takes_inference and compute.inference != "none":
+        named = compute.inference
+        inference = inference_for(folder) if named is None else resolve(named)
+    device = pick_device(compute.device)
+    return Weights(folder, inference, device, pick_dtype(compute.dtype, device))
+
+
+def use_threads(text: str) -> None:
+    """Set the number of CPU threads, unless it is `auto`."""
+    count = parse_count("--threads", text, 1)
+    if count is not None:
+        torch.set_num_threads(count)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is the fastest kind that is present.
+
+    Raises:
+        UsageError: It is no name of a device.
+        DeviceError: It is not there.
+    """
+    present = devices()
+    if name == "auto":
+        return torch.device(present[0])
+    kind = name.partition(":")[0]
+    if kind not in ("cpu", "cuda", "mps", "xpu"):
+        raise UsageError(
+            f"--device {name}: there is no such kind.", "Choose from: cpu, cuda, mps, xpu"
+        )
+    if name in present or (name == kind and any(d.startswith(kind) for d in present)):
+        return torch.device(name)
+    if any(d.startswith(kind) for d in present):
+        raise DeviceError(
+            f"--device {name}: there are only {', '.join(present)}.", "Choose one of them."
+        )
+    raise DeviceError(
+        f"--device {name}: this PyTorch ({torch.__version__}) has no {kind.upper()} support, or "
+        "the machine no such device.",
+        "Use the CPU:  --device cpu      GPU build:  https://pytorch.org/get-started",
+    )
+
+
+def devices() -> list[str]:
+    """Return the names of all devices, fastest kind first."""
+    names: list[str] = []
+    if torch.cuda.is_available():
+        names += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        names += [f"xpu:{i}" for i in range(torch.xpu.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return [*names, "cpu"]
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype | None:
+    """Return the precision of the networks' inside, None for float32."""
+    if name != "auto":
+        return _DTYPES[name]
+    return torch.bfloat16 if has_fast_bf16(device) else None
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Return whether bfloat16 is faster than float32 there."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # Newer than the oldest PyTorch we run on.
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return device.type == "xpu"

@@ -1,0 +1,182 @@
+"""Where results go: `-o PATH|DIR/|-|TEMPLATE` to files, checked before any work is done."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lavps_cli.errors import OutputError, UsageError
+from lavps_cli.images import FORMATS, check_target, format_of
+from lavps_cli.pipeline.requests import Output
+
+STDIO = "-"
+FIELDS = ("dir", "stem", "ext", "task", "seed", "sample")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The files of one picture."""
+
+    files: tuple[Path, ...]
+    """One per result; empty for stdout."""
+    format: str
+    compare: Path | None = None
+    uncertainty: Path | None = None
+    makes_folders: bool = False
+
+    @property
+    def all(self) -> list[Path]:
+        return [*self.files, *(path for path in (self.compare, self.uncertainty) if path)]
+
+
+def name_of(source: str) -> str:
+    """Return what messages call an input."""
+    return "stdin" if source == STDIO else source
+
+
+def check_outputs(inputs: tuple[str, ...], output: str | None, files_each: int) -> None:
+    """Check what can be said about `-o` before pictures are opened.
+
+    Raises:
+        UsageError: Several results would share one name, or its template is wrong.
+    """
+    if not inputs:
+        raise UsageError("no pictures given.", "For example:  lavps restore old.jpg --scale 4")
+    if inputs.count(STDIO) > 1:
+        raise UsageError("stdin can be read once.", "Give - once.")
+    if output is None:
+        return
+    if output == STDIO and len(inputs) * files_each > 1:
+        raise UsageError("-o - takes one picture.", "Write several into a folder:  -o DIR/")
+    template = _template(output)
+    for name in re.findall(r"\{(.*?)\}", template):
+        if name not in FIELDS:
+            known = " ".join(f"{{{field}}}" for field in FIELDS)
+            raise UsageError(f"-o {output}: there is no field {{{name}}}.", f"Choose from: {known}")
+    if len(inputs) > 1 and output != STDIO and "{stem}" not in template:
+        raise UsageError(
+            f"-o {output} would hold all {len(inputs)} results.",
+            "Write them into a folder:  -o DIR/   or name them:  -o '{dir}/{stem}_new.{ext}'",
+        )
+
+
+def _template(output: str) -> str:
+    if "{" in output or output == STDIO:
+        return output
+    if output.endswith(("/", "\\")) or Path(output).is_dir():
+        return f"{output.rstrip('/') or '/'}/{{stem}}.{{ext}}"
+    return output
+
+
+def plan_targets(
+    source: str,
+    output: Output,
+    *,
+    own_format: str,
+    default: str,
+    task: str,
+    seed: int,
+    count: int,
+    uncertainty: str | None = None,
+) -> Targets:
+    """Return the files of one picture.
+
+    Args:
+        source: The input.
+        output: What the flags say.
+        own_format: The input's format, or the one to use where nothing else is said.
+        default: The template without `-o`.
+        task: For the template.
+        seed: For the template.
+        count: Results of this picture; several get `.s00` and so on.
+        uncertainty: The template of that file.
+
+    Raises:
+        UsageError: `-o` and `--format` contradict each other, or the name tells no format.
+    """
+    text = default if output.output is None else output.output
+    template = _template(text)
+    format_name = own_format if output.format == "auto" else output.format
+    path = Path("stdin" if source == STDIO else source)
+    if template != STDIO and "{ext}" not in template:
+        named = format_of(Path(template))
+        if output.format not in ("auto", named):
+            raise UsageError(
+                f"-o {text} says {named}, --format says {output.format}.", "Leave --format out."
+            )
+        format_name = named
+    kept = path.suffix.lower() in FORMATS[format_name].suffixes
+    ext = path.suffix[1:] if kept else FORMATS[format_name].suffixes[0][1:]
+    values = {"dir": str(path.parent), "stem": path.stem, "ext": ext, "task": task}
+    values |= {"seed": str(seed), "sample": "00"}
+    files = []
+    for sample in range(count):
+        values["sample"] = f"{sample:0{max(2, len(str(count - 1)))}d}"
+        file = Path(_filled(template, values))
+        if count > 1 and "{sample}" not in template:
+            file = file.with_name(f"{file.stem}.s{values['sample']}{file.suffix}")
+        files.append(file)
+    first = Path(_filled(default, values)) if template == STDIO else files[0]
+    compare = first.with_name(f"{path.stem}.compare.png") if output.compare else None
+    spread = Path(_filled(uncertainty, values)) if uncertainty is not None else None
+    return Targets(
+        files=() if template == STDIO else tuple(files),
+        format=format_name,
+        compare=compare,
+        uncertainty=spread,
+        makes_folders=template != text or "{" in template,
+    )
+
+
+def _filled(template: str, values: dict[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
+
+
+def claim(targets: Targets, source: str, existing: str, claimed: dict[Path, str]) -> bool:
+    """Check that the files may be written, and return whether there is anything to do.
+
+    Args:
+        targets: The files.
+        source: The input, which is never overwritten.
+        existing: What to do about files that are there.
+        claimed: Files of this run and their inputs; grows.
+
+    Raises:
+        OutputError: One may not be written.
+    """
+    own = None if source == STDIO else Path(source).resolve()
+    for path in targets.all:
+        place = path.resolve()
+        if place == own:
+            raise OutputError(f"{path} would replace its own input.", "Write elsewhere:  -o DIR/")
+        if place in claimed:
+            raise OutputError(
+                f"{path} is already the result of {claimed[place]}.",
+                "Tell them apart:  -o '{dir}/{stem}_new.{ext}'",
+            )
+    if existing == "skip" and targets.files and all(path.exists() for path in targets.files):
+        return False
+    for path in targets.all:
+        if not path.parent.is_dir() and targets.makes_folders:
+            continue
+        check_target(path)
+        if path.exists() and existing == "error":
+            raise OutputError(
+                f"{path} exists.", "Replace it:  --force        Keep it and go on:  --existing skip"
+            )
+    claimed |= dict.fromkeys((path.resolve() for path in targets.all), source)
+    return True
+
+
+def make_folders(targets: Targets) -> None:
+    """Make the folders of the files where `-o` names a folder or a template.
+
+    Raises:
+        OutputError: One cannot be made.
+    """
+    for path in targets.all if targets.makes_folders else []:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{path.parent} cannot be made: {error.strerror}.", "Choose:  -o DIR/"
+            ) from error

@@ -1,0 +1,92 @@
+"""What a command asks for, as the flags say it. None means: not given."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lavps_cli.catalog import BoundaryName, DownsampleName, DtypeName, ExistingName, FormatName
+from lavps_cli.catalog import PresetName, TaskName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is wrong with the pictures."""
+
+    task: TaskName | None = None
+    scale: int | None = None
+    downsample: DownsampleName | None = None
+    kernel: str | None = None
+    kernel_intensity: float | None = None
+    kernel_seed: int | None = None
+    boundary: BoundaryName = "auto"
+    mask: str | None = None
+    invert_mask: bool = False
+    resize_mask: bool = False
+    noise: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the posterior is sampled."""
+
+    method: str = "lavps"
+    preset: PresetName = "balanced"
+    settings: tuple[str, ...] = ()
+    """`name=value` texts."""
+    samples: int = 1
+    mean: bool = False
+    uncertainty: str | None = None
+    seed: int = 0
+    keep_known: bool = True
+    simulate: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Which weights, and where they run."""
+
+    model: str = "default"
+    inference: str | None = None
+    device: str = "auto"
+    dtype: DtypeName = "auto"
+    tile: str = "auto"
+    overlap: int | None = None
+    batch_size: str = "auto"
+    threads: str = "auto"
+    max_pixels: str = "200M"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where results go."""
+
+    output: str | None = None
+    format: FormatName = "auto"
+    quality: int = 95
+    compare: bool = False
+    existing: ExistingName = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restoration:
+    """Everything that `restore` is asked."""
+
+    inputs: tuple[str, ...]
+    problem: Problem = Problem()
+    sampling: Sampling = Sampling()
+    compute: Compute = Compute()
+    output: Output = Output()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegradationRequest:
+    """Everything that `degrade` is asked."""
+
+    inputs: tuple[str, ...]
+    problem: Problem = Problem(noise="0.05")
+    output: Output = Output()
+    seed: int = 0
+    sidecar: bool = False
+    save_mask: Path | None = None
+    max_pixels: str = "200M"
+    dry_run: bool = False

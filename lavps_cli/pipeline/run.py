@@ -1,0 +1,160 @@
+"""The posterior of one picture: samples in batches that fit into memory."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lavps_cli.core.likelihood import Likelihood
+from lavps_cli.core.types import Image
+from lavps_cli.errors import DeviceError
+from lavps_cli.pipeline.model import Tiling, Weights
+from lavps_cli.pipeline.problem import Observation
+from lavps_cli.pipeline.sampling import draw
+from lavps_cli.pipeline.seeds import derive_seed
+
+_BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 22}
+_SMALLEST_TILE = 64
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Posterior:
+    """Samples of one picture's posterior, on the CPU."""
+
+    x: Image
+    nfe: float
+    nbe: float
+    accepted: list[int]
+    offered: int
+    residual: list[float]
+    """Root mean square of A(x) - y over what is measured, per sample."""
+    tile: int
+    oom_retries: int
+
+
+def sample_posterior(
+    seen: Observation,
+    weights: Weights,
+    tiling: Tiling,
+    *,
+    method: str,
+    options: Any,
+    seed: int,
+    samples: int,
+    batch: int | None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Posterior:
+    """Return samples; sample i depends on the seed and i, not on the others or the batches.
+
+    Where memory runs out, batches are halved, then windows.
+
+    Raises:
+        DeviceError: Memory runs out at the smallest.
+    """
+    height, width = seen.shape
+    if batch is None:
+        batch = max(1, _BATCH_PIXELS.get(weights.device.type, 1 << 20) // (height * width))
+    batch, retries = min(batch, samples), 0
+    while True:
+        try:
+            return _sample(
+                seen, weights, tiling, method, options, seed, samples, batch, retries, on_step
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            smaller = _smaller(batch, tiling, height, width, weights)
+            if smaller is None:
+                where = f"{tiling.tile}x{tiling.tile} tiles" if tiling.tile else f"{width}x{height}"
+                raise DeviceError(
+                    f"out of memory at {where} on {weights.device}.",
+                    "Try:  --device cpu   or a smaller picture",
+                ) from error
+            batch, tiling = smaller
+            retries += 1
+        if weights.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _smaller(
+    batch: int, tiling: Tiling, height: int, width: int, weights: Weights
+) -> tuple[int, Tiling] | None:
+    if batch > 1:
+        return batch // 2, tiling
+    if not weights.config.get("local"):
+        return None
+    side = tiling.tile or 2 ** math.ceil(math.log2(max(height, width)))
+    tile = side // 2
+    return (1, Tiling(tile, tile // 4)) if tile >= _SMALLEST_TILE else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of any device means that memory ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def _sample(
+    seen: Observation,
+    weights: Weights,
+    tiling: Tiling,
+    method: str,
+    options: Any,
+    seed: int,
+    samples: int,
+    batch: int,
+    retries: int,
+    on_step: Callable[[int, int], None] | None,
+) -> Posterior:
+    model, device = weights.model(tiling), weights.device
+    y = seen.y.to(device)
+    sigma_y = seen.sigma_y
+    if y.shape[1] == 1:
+        # Three equal channels are one measurement: together they weigh as much as it does.
+        y, sigma_y = y.expand(-1, 3, -1, -1), sigma_y * math.sqrt(3)
+    likelihood = Likelihood(y, seen.A, sigma_y)
+    starts = range(0, samples, batch)
+    parts = []
+    for number, start in enumerate(starts):
+        indices = range(start, min(start + batch, samples))
+
+        def step(done: int, total: int, number: int = number) -> None:
+            if on_step is not None:
+                on_step(number * total + done, len(starts) * total)
+
+        parts.append(
+            draw(
+                model,
+                likelihood,
+                options,
+                method=method,
+                shape=(3, *seen.shape),
+                seeds=[derive_seed(seed, "sample", i) for i in indices],
+                on_step=step,
+            )
+        )
+    x = torch.cat([part.x.cpu() for part in parts])
+    return Posterior(
+        x=x,
+        nfe=parts[0].nfe,
+        nbe=parts[0].nbe,
+        accepted=[count for part in parts for count in part.accepted],
+        offered=parts[0].offered,
+        residual=_residual(seen, x),
+        tile=tiling.tile,
+        oom_retries=retries,
+    )
+
+
+def _residual(seen: Observation, x: Image) -> list[float]:
+    if seen.y.shape[1] == 1:
+        x = x.mean(1, keepdim=True)
+    difference = seen.A(x) - seen.y
+    share = 1.0
+    if seen.degradation.mask is not None:
+        share = float(seen.degradation.mask.values.mean())
+    return [float(row.square().mean() / share) ** 0.5 for row in difference]

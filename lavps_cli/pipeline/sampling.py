@@ -1,0 +1,139 @@
+"""One call of a sampler, with everything that is counted on the way."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from lavps_cli import catalog
+from lavps_cli.core.denoiser import CountedDenoiser
+from lavps_cli.core.gaussian import DiagonalGaussian
+from lavps_cli.core.likelihood import Likelihood
+from lavps_cli.core.noise import Noise
+from lavps_cli.core.step import Step
+from lavps_cli.core.types import Image
+from lavps_cli.core.variational import Context, InferenceModel
+from lavps_cli.errors import UsageError
+from lavps_cli.options import parse_settings
+from lavps_cli.pipeline.model import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Samples, and what they took, per picture."""
+
+    x: Image
+    nfe: float
+    """Forward evaluations of the prior and the inference model."""
+    nbe: float
+    """Backward evaluations of the prior."""
+    accepted: list[int]
+    """At how many steps each picture kept the predicted start."""
+    offered: int
+
+
+class CountedInference:
+    """An inference model that counts its evaluations."""
+
+    def __init__(self, inference: InferenceModel) -> None:
+        self.inner = inference
+        self.nfe = 0
+
+    def __call__(self, c: Context) -> DiagonalGaussian:
+        self.nfe += 1
+        return self.inner(c)
+
+
+@dataclass
+class _Safeguard:
+    accepted: torch.Tensor | None = None
+    offered: int = 0
+
+    def add(self, step: Step) -> None:
+        if step.accepted is not None:
+            self.offered += 1
+            count = step.accepted.long().cpu()
+            self.accepted = count if self.accepted is None else self.accepted + count
+
+
+def sampler_options(
+    method: str, preset: str, settings: Sequence[str], trained: float | None
+) -> Any:
+    """Return the options of a sampler: preset, then the weights' own, then `name=value` texts.
+
+    Args:
+        method: A name in the catalogue.
+        preset: A name in the catalogue.
+        settings: Texts, which win.
+        trained: r_switch of the inference model, None without one.
+
+    Raises:
+        UsageError: A text is wrong, or asks more of the inference model than it learnt.
+    """
+    cls = catalog.resolve(catalog.sampler(method).options)
+    values: dict[str, Any] = dict(catalog.PRESETS[preset])
+    given = parse_settings(cls, settings)
+    if trained is not None:
+        values["switch_ratio"] = trained
+        if given.get("switch_ratio", trained) < trained:
+            raise UsageError(
+                f"-O switch_ratio={given['switch_ratio']}: the inference model was trained for "
+                f"{trained} and above.",
+                f"Use:  -O switch_ratio={trained}   or --inference none",
+            )
+    return cls(**(values | given))
+
+
+def draw(
+    model: Model,
+    likelihood: Likelihood,
+    options: Any,
+    *,
+    method: str,
+    shape: tuple[int, ...],
+    seeds: Sequence[int],
+    on_step: Callable[[int, int], None] | None = None,
+) -> Draws:
+    """Return one posterior sample per seed.
+
+    Args:
+        model: Prior and inference model.
+        likelihood: The observation, one for all seeds or one each.
+        options: The sampler's own.
+        method: A name in the catalogue.
+        shape: (c, h, w) of a picture.
+        seeds: One per picture.
+        on_step: Told steps done and their number.
+    """
+    entry = catalog.sampler(method)
+    batch = len(seeds)
+    y = likelihood.y.expand(batch, *likelihood.y.shape[1:])
+    denoiser = CountedDenoiser(model.denoiser, batch)
+    safeguard = _Safeguard()
+
+    def step(state: Step) -> None:
+        safeguard.add(state)
+        if on_step is not None:
+            on_step(state.done, state.total)
+
+    extra: dict[str, Any] = {}
+    inference = None
+    if entry.inference and model.inference is not None:
+        inference = extra["inference"] = CountedInference(model.inference)
+    x = catalog.resolve(entry.function)(
+        denoiser,
+        replace(likelihood, y=y),
+        options,
+        shape=(batch, *shape),
+        noise=Noise(seeds, y.device),
+        on_step=step,
+        **extra,
+    )
+    return Draws(
+        x=x,
+        nfe=denoiser.nfe + (inference.nfe if inference is not None else 0),
+        nbe=denoiser.nbe,
+        accepted=[0] * batch if safeguard.accepted is None else safeguard.accepted.tolist(),
+        offered=safeguard.offered,
+    )

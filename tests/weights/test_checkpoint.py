@@ -1,0 +1,157 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lavps_cli.errors import WeightsError
+from lavps_cli.models.hdit import HDiT, HDiTConfig, LevelConfig
+from lavps_cli.models.inference import COND_WIDTH, InferenceNetwork
+from lavps_cli.weights.checkpoint import (
+    describe,
+    digest,
+    load_denoiser,
+    load_inference,
+    read_config,
+    save,
+)
+from lavps_cli.weights.index import bundled, inference_for, resolve
+
+CPU = torch.device("cpu")
+LEVEL = LevelConfig(depth=1, width=16, d_ff=16, d_head=8, window=3)
+CONFIG = HDiTConfig(
+    levels=(LEVEL, LEVEL), patch_size=2, mapping_width=16, mapping_d_ff=16, mapping_depth=1
+)
+
+
+@pytest.fixture()
+def folder(tmp_path: Path) -> Path:
+    network = HDiT(CONFIG)
+    for parameter in network.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    torch.nn.init.normal_(network.patch_out.proj.weight)
+    network.patch_out.proj.weight.data = network.patch_out.proj.weight.data.bfloat16().float()
+    info = {"kind": "denoiser", "schedule": "vp", "image_size": 16, "model": describe(CONFIG)}
+    save(tmp_path / "prior", network, info)
+    return tmp_path / "prior"
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def test_round_trip(folder: Path) -> None:
+    denoiser = load_denoiser(folder, device=CPU)
+    state = load_file(folder / "model.safetensors")
+    for name, value in denoiser.network.state_dict().items():
+        torch.testing.assert_close(value, state[name].float(), rtol=0, atol=0)
+    again = folder.parent / "again"
+    save(again, denoiser.network, read_config(folder))
+    assert digest(again) == digest(folder)
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor(0.3, dtype=torch.float64)
+    assert torch.equal(denoiser(x, t), load_denoiser(again, device=CPU)(x, t))
+    assert not list(folder.glob(".*"))
+
+
+def test_inference_round_trip(tmp_path: Path) -> None:
+    config = HDiTConfig(
+        **{**vars(CONFIG), "in_channels": 9, "out_channels": 6, "mapping_cond_dim": COND_WIDTH}
+    )
+    network = InferenceNetwork(config)
+    info = {"kind": "inference", "schedule": "vp", "model": describe(config)}
+    save(tmp_path, network, info, torch.float32)
+    loaded = load_inference(tmp_path, device=CPU).network
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name])
+    with pytest.raises(WeightsError, match="'inference', not 'denoiser'"):
+        load_denoiser(tmp_path, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 99}, "format 99"),
+        ({"kind": "poem"}, "'poem'"),
+        ({"model": {"levels": []}}, "at least one level"),
+        ({"model": {"levels": [{"depth": 1}]}}, "does not describe a network"),
+        ({"model": describe(CONFIG) | {"colour": 3}}, "colour"),
+        ({"model": describe(CONFIG) | {"mapping_width": 10**9}}, "mapping_width"),
+        ({"model": describe(CONFIG) | {"mapping_depth": -1}}, "mapping_depth"),
+        ({"model": describe(CONFIG) | {"out_channels": 4}}, "patch_out.proj.weight has shape"),
+        ({"model": describe(CONFIG) | {"num_classes": 3}}, "lacks class_emb.weight"),
+        ({"model": describe(CONFIG) | {"levels": [vars(LEVEL)]}}, "unknown entry|lacks"),
+        ({"schedule": "cosine"}, "cosine"),
+    ],
+)
+def test_every_damage_of_the_config_has_its_message(
+    folder: Path, changes: dict[str, Any], message: str
+) -> None:
+    edit(folder, **changes)
+    with pytest.raises(WeightsError, match=message) as error:
+        load_denoiser(folder, device=CPU)
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("damage", ["truncated", "header", "empty", "absent", "pickle"])
+def test_every_damage_of_the_tensors_has_its_message(folder: Path, damage: str) -> None:
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "header":
+        path.write_bytes(b"\xff" * 8 + data[8:])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "pickle":
+        torch.save({"a": torch.zeros(1)}, path)
+    else:
+        path.unlink()
+    with pytest.raises(WeightsError, match=r"model\.safetensors"):
+        load_denoiser(folder, device=CPU)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_a_config_that_is_not_json_is_refused(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"config\.json"):
+        read_config(folder)
+
+
+def test_missing_extra_and_misshapen_tensors_are_named(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    for change, name in (
+        ({"out_norm.scale": None}, "out_norm.scale"),
+        ({"surprise": torch.zeros(1)}, "surprise"),
+        ({"out_norm.scale": torch.zeros(3)}, "out_norm.scale"),
+    ):
+        changed = {k: v for k, v in (state | change).items() if v is not None}
+        save_file(changed, path)
+        with pytest.raises(WeightsError, match=name):
+            load_denoiser(folder, device=CPU)
+
+
+def test_resolve_knows_folders_and_says_what_it_does_not_know(folder: Path) -> None:
+    assert resolve(str(folder)) == folder
+    with pytest.raises(WeightsError, match="nobody/nothing"):
+        resolve("nobody/nothing")
+    with pytest.raises(WeightsError, match=r"no config\.json"):
+        resolve(str(folder.parent))
+    assert inference_for(folder) is None
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_every_bundled_model_loads(name: str) -> None:
+    folder = bundled()[name]
+    kind = read_config(folder)["kind"]
+    {"denoiser": load_denoiser, "inference": load_inference}[kind](folder, device=CPU)
+    assert (folder / "README.md").is_file()
+
+
+def test_bundled_weights_are_small() -> None:
+    total = sum((path / "model.safetensors").stat().st_size for path in bundled().values())
+    assert total <= 60e6
