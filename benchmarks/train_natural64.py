@@ -131,7 +131,7 @@ def train_inference(crops: Crops, run: Path, seconds: float, batch: int) -> None
     prior = HDiT(PRIOR)
     prior.load_state_dict(load_file(run / "prior" / "ema.safetensors"))
     prior.eval().requires_grad_(False)
-    denoiser = hdit_denoiser(prior, schedule_named("vp"), torch.bfloat16)
+    denoiser = hdit_denoiser(prior, schedule_named("flow"), torch.bfloat16)
     network = InferenceNetwork(INFERENCE)
     model = AmortisedInference(network, denoiser.schedule, torch.bfloat16)
     problems = Problems(crops, 1)

@@ -1,11 +1,10 @@
 """Everything that is chosen by name: tasks, samplers, metrics, presets, formats; no torch."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Literal, TypeAlias
 
-from lavps_cli.errors import UsageError
+from lavps_cli.errors import UsageError, suggestion
 
 TaskName: TypeAlias = Literal["sr", "deblur", "inpaint", "denoise"]
 DownsampleName: TypeAlias = Literal["area", "bicubic"]
@@ -22,14 +21,6 @@ TASKS: dict[str, str] = {
     "deblur": "undo a blur whose kernel is known",
     "inpaint": "fill the missing part of a picture",
     "denoise": "remove noise",
-}
-
-OPERATORS: dict[str, str] = {
-    "area": "lavps_cli.operators.super_resolution:SuperResolution",
-    "bicubic": "lavps_cli.operators.bicubic:BicubicDownsampling",
-    "blur": "lavps_cli.operators.blur:Blur",
-    "inpaint": "lavps_cli.operators.inpainting:Inpainting",
-    "denoise": "lavps_cli.operators.denoising:Denoising",
 }
 
 
@@ -86,9 +77,3 @@ def sampler(name: str) -> Sampler:
     if name not in SAMPLERS:
         raise UsageError(f"there is no method {name!r}.", suggestion(name, list(SAMPLERS)))
     return SAMPLERS[name]
-
-
-def suggestion(name: str, known: list[str]) -> str:
-    """Return a hint for a name that is not known: the nearest one, or all of them."""
-    near = get_close_matches(name, known, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Choose from: {', '.join(known)}"

@@ -1,5 +1,8 @@
 """Everything that can go wrong for a reason the user can act on, with its exit code."""
 
+from collections.abc import Sequence
+from difflib import get_close_matches
+
 
 class LavpsError(Exception):
     """A failure the user can act on: one sentence what, and a hint what to do next."""
@@ -46,3 +49,9 @@ class DeviceError(LavpsError):
 
     exit_code = 6
     code = "device"
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """Return a hint for a name that is not known: the nearest one, or all of them."""
+    near = get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Choose from: {', '.join(known)}"

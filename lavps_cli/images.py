@@ -109,10 +109,10 @@ def load_picture(source: Path | bytes, name: str, max_pixels: int = MAX_PIXELS) 
         own = "JPEG" if file.format == "MPO" else file.format
         if file.mode in ("CMYK", "LAB", "YCCK"):
             icc = b""  # It describes values that the picture no longer has.
-        file = ImageOps.exif_transpose(file) if orientation != 1 else file  # noqa: PLW2901
+        file = ImageOps.exif_transpose(file) if orientation != 1 else file
         pixels, alpha = _decoded(file)
     format_name = next((key for key, value in FORMATS.items() if value.pillow == own), "png")
-    if not _writable(format_name):
+    if not is_writable(format_name):
         format_name = "png"
     dpi = (float(dpi[0]), float(dpi[1])) if dpi else None
     return Picture(pixels, alpha, format_name, Metadata(exif, icc, dpi), record)
@@ -127,7 +127,7 @@ def load_matrix(path: Path, *, upright: bool = True) -> Plane:
         DataError: The file is not such a picture.
     """
     with _opened(path, str(path), MAX_PIXELS) as file:
-        file = ImageOps.exif_transpose(file) if upright else file  # noqa: PLW2901
+        file = ImageOps.exif_transpose(file) if upright else file
         if file.mode in ("I;16", "I;16B", "I;16L", "I", "F", "L", "1"):
             values = np.asarray(file)
         else:
@@ -244,8 +244,23 @@ def format_of(path: Path) -> str:
     )
 
 
-def _writable(format_name: str) -> bool:
+def is_writable(format_name: str) -> bool:
+    """Return whether this Pillow can write a format."""
     return format_name not in ("webp", "avif") or bool(features.check(format_name))
+
+
+def check_format(format_name: str, *, alpha: bool) -> None:
+    """Check that a format can be written, with transparency where there is some.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    if not is_writable(format_name):
+        raise OutputError(f"this Pillow cannot write {format_name}.", "Choose:  --format png")
+    if alpha and not FORMATS[format_name].alpha:
+        raise OutputError(
+            f"{format_name} cannot hold transparency.", "Choose:  --format png   or webp"
+        )
 
 
 def encode(
@@ -257,12 +272,7 @@ def encode(
         OutputError: The format cannot hold it.
     """
     entry = FORMATS[format_name]
-    if not _writable(format_name):
-        raise OutputError(f"this Pillow cannot write {format_name}.", "Choose:  --format png")
-    if picture.alpha is not None and not entry.alpha:
-        raise OutputError(
-            f"{format_name} cannot hold transparency.", "Choose:  --format png   or webp"
-        )
+    check_format(format_name, alpha=picture.alpha is not None)
     planes = to_bytes(picture.pixels)
     if picture.alpha is not None:
         planes = np.concatenate([planes, to_bytes(picture.alpha * 2 - 1)], axis=2)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from lavps_cli.catalog import suggestion
-from lavps_cli.errors import UsageError
+from lavps_cli.errors import UsageError, suggestion
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}

@@ -1,7 +1,5 @@
 """lavps degrade."""
 
-from typing import Annotated
-
 import typer
 
 from lavps_cli.cli import params
@@ -24,26 +22,9 @@ def degrade(
     task: params.Task = None,
     scale: params.Scale = None,
     kernel: params.Kernel = None,
-    mask: Annotated[
-        str | None,
-        typer.Option(
-            "--mask",
-            metavar="centre|rectangle|pixels|FILE",
-            rich_help_panel=params.PROBLEM,
-            help="Which pixels are lost; in a file, the white ones.",
-            show_default=False,
-        ),
-    ] = None,  # fmt: skip
+    mask: params.Holes = None,
     output: params.OutputPath = None,
-    noise: Annotated[
-        str,
-        typer.Option(
-            "--noise",
-            metavar="SIGMA",
-            rich_help_panel=params.PROBLEM,
-            help="0.05 is on the scale [-1, 1], 6.4/255 in 8-bit levels.",
-        ),
-    ] = "0.05",  # fmt: skip
+    noise: params.AddedNoise = "0.05",
     downsample: params.Downsample = None,
     kernel_intensity: params.KernelIntensity = None,
     kernel_seed: params.KernelSeed = None,
@@ -51,16 +32,9 @@ def degrade(
     invert_mask: params.InvertMask = False,
     resize_mask: params.ResizeMask = False,
     seed: params.Seed = 0,
-    sidecar: Annotated[
-        bool,
-        typer.Option(
-            "--sidecar",
-            rich_help_panel=params.OUTPUT,
-            help="Also write the record as {stem}.json; it is in the PNG in any case.",
-        ),
-    ] = False,  # fmt: skip
-    save_mask: params.SaveMask = None,
     max_pixels: params.MaxPixels = "200M",
+    sidecar: params.Sidecar = False,
+    save_mask: params.SaveMask = None,
     existing: params.Existing = None,
     force: params.Force = False,
     as_json: params.Json = False,

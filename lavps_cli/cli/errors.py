@@ -78,9 +78,12 @@ def run(app: typer.Typer) -> NoReturn:
     except typer.Abort:
         code = INTERRUPTED
     except typer.TyperException as error:
-        say(f"usage error: {error.format_message()}")
-        say("  All options:  lavps --help   and   lavps COMMAND --help")
         code = error.exit_code
+        if message := error.format_message():
+            say(f"usage error: {message}")
+            say("  All options:  lavps --help   and   lavps COMMAND --help")
+        else:  # Nothing was asked, and the help is printed.
+            code = 0
     try:
         sys.stdout.flush()
     except BrokenPipeError:

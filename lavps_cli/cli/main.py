@@ -5,8 +5,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from lavps_cli import __version__
-from lavps_cli.cli import degrade, restore
+from lavps_cli.cli import degrade, doctor, models, params, restore
 from lavps_cli.cli.errors import run
+from lavps_cli.cli.progress import set_loudness
 
 EPILOG = """
 lavps restore old.jpg --scale 4 : enlarge
@@ -23,14 +24,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    invoke_without_command=True,
+    no_args_is_help=True,
     epilog=EPILOG,
 )
 app.command("restore", rich_help_panel="Restore", epilog=restore.EPILOG)(restore.restore)
 app.command("degrade", rich_help_panel="Restore", epilog=degrade.EPILOG)(degrade.degrade)
+app.add_typer(models.models, name="models", rich_help_panel="Manage")
+app.command("doctor", rich_help_panel="Manage", epilog=doctor.EPILOG)(doctor.doctor)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool | None) -> None:
     if wanted:
         typer.echo(f"lavps {__version__}")
         raise typer.Exit
@@ -38,15 +41,15 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    context: typer.Context,
     version: Annotated[
-        bool,
+        bool | None,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
-    ] = False,
+    ] = None,
+    quiet: params.Quiet = False,
+    verbose: params.Verbose = 0,
 ) -> None:
     """Restore damaged pictures by sampling from a diffusion prior."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    set_loudness(quiet=quiet, verbose=verbose)
 
 
 def main() -> NoReturn:

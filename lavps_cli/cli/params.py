@@ -1,7 +1,6 @@
-"""Options that mean the same everywhere, declared once."""
+"""Options, declared once; those that mean the same everywhere have the same name."""
 
-from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -10,8 +9,19 @@ from lavps_cli.errors import UsageError
 
 PROBLEM, SAMPLING, MODEL = "Problem", "Sampling", "Model"
 COMPUTE, OUTPUT, TALK = "Compute", "Output", "Talk"
+MOST_USED = "Most used"
 
 ProgressMode: TypeAlias = Literal["auto", "bar", "plain", "json", "none"]
+
+
+def _option(panel: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **more)
+
+
+def _unset(panel: str, *names: str, **more: Any) -> Any:
+    """Return an option whose default None is told in words, if at all."""
+    return _option(panel, *names, show_default=False, **more)
+
 
 Inputs = Annotated[
     list[str] | None,
@@ -22,181 +32,206 @@ Inputs = Annotated[
 
 Task = Annotated[
     catalog.TaskName | None,
-    typer.Option(
+    _unset(
+        MOST_USED,
         "--task",
-        help="What is wrong. Implied by --scale, --kernel and --mask.",
-        rich_help_panel=PROBLEM,
+        help="Implied by --scale, --kernel, --mask. "
+        + "; ".join(f"{name}: {text}" for name, text in catalog.TASKS.items())
+        + ".",
     ),
 ]
 Scale = Annotated[
     int | None,
-    typer.Option(
-        "--scale", metavar="2|3|4|8", help="Factor of enlargement; 4 for --task sr.",
-        rich_help_panel=PROBLEM, show_default=False,
-    ),
-]  # fmt: skip
+    _unset(MOST_USED, "--scale", metavar="2|3|4|8", help="Enlargement; 4 for --task sr."),
+]
 Kernel = Annotated[
     str | None,
-    typer.Option(
-        "--kernel", metavar="SPEC", rich_help_panel=PROBLEM, show_default=False,
+    _unset(
+        MOST_USED,
+        "--kernel",
+        metavar="SPEC",
         help="Blur: 21 (shake as `lavps degrade` draws it), 21@35 (straight, degrees), "
         "gaussian:15@2.5, disk:7, box:5, or a file: grey picture, .npy, .npz:name, .txt.",
     ),
-]  # fmt: skip
-KernelIntensity = Annotated[
-    float | None,
-    typer.Option(
-        "--kernel-intensity", help="Of the drawn shake, 0 to 1.  [default: 0.9]",
-        rich_help_panel=PROBLEM, show_default=False,
-    ),
-]  # fmt: skip
-KernelSeed = Annotated[
-    int | None,
-    typer.Option(
-        "--kernel-seed", min=0, help="Which shake is drawn.  [default: 0]",
-        rich_help_panel=PROBLEM, show_default=False,
-    ),
-]  # fmt: skip
-Boundary = Annotated[
-    catalog.BoundaryName,
-    typer.Option(
-        "--boundary", help="What lies beyond the border of a blurred picture; auto: as recorded, "
-        "else valid for restore (a larger scene) and reflect for degrade.",
-        rich_help_panel=PROBLEM,
-    ),
-]  # fmt: skip
-Downsample = Annotated[
-    catalog.DownsampleName | None,
-    typer.Option(
-        "--downsample", help="How the small picture was made.  [default: area]",
-        rich_help_panel=PROBLEM, show_default=False,
-    ),
-]  # fmt: skip
-InvertMask = Annotated[
-    bool, typer.Option("--invert-mask", help="Black means fill.", rich_help_panel=PROBLEM)
 ]
-ResizeMask = Annotated[
-    bool, typer.Option("--resize-mask", help="Scale the mask to fit.", rich_help_panel=PROBLEM)
-]
-Seed = Annotated[
-    int, typer.Option("--seed", min=0, help="Same seed, same picture.", rich_help_panel=SAMPLING)
-]
-Method = Annotated[
-    str,
-    typer.Option(
-        "--method", metavar="|".join(catalog.SAMPLERS), help="Sampler.", rich_help_panel=SAMPLING
-    ),
-]
-Preset = Annotated[
-    catalog.PresetName,
-    typer.Option("--preset", help="How many steps.", rich_help_panel=SAMPLING),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option", "-O", metavar="NAME=VALUE", help="Set one option of the sampler; repeatable.",
-        rich_help_panel=SAMPLING, show_default=False,
-    ),
-]  # fmt: skip
-ModelName = Annotated[
-    str, typer.Option("--model", metavar="NAME|DIR", help="The prior.", rich_help_panel=MODEL)
-]
-InferenceName = Annotated[
+Mask = Annotated[
     str | None,
-    typer.Option(
-        "--inference", metavar="NAME|DIR|none", rich_help_panel=MODEL, show_default=False,
-        help="The inference model.  [default: the one of the prior]",
-    ),
-]  # fmt: skip
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device", metavar="auto|cpu|cuda[:i]|mps|xpu", help="Where to compute.",
-        rich_help_panel=COMPUTE,
-    ),
-]  # fmt: skip
-Dtype = Annotated[
-    catalog.DtypeName, typer.Option("--dtype", help="Precision.", rich_help_panel=COMPUTE)
-]
-Tile = Annotated[
-    str,
-    typer.Option(
-        "--tile", metavar="auto|N|0", help="Side of windows; 0 = the whole picture at once.",
-        rich_help_panel=COMPUTE,
-    ),
-]  # fmt: skip
-Overlap = Annotated[
-    int | None,
-    typer.Option(
-        "--overlap", min=0, help="Pixels that windows share.  [default: 1/4 of --tile]",
-        rich_help_panel=COMPUTE, show_default=False,
-    ),
-]  # fmt: skip
-BatchSize = Annotated[
-    str,
-    typer.Option(
-        "--batch-size", metavar="auto|N", help="Samples drawn together.", rich_help_panel=COMPUTE
+    _unset(
+        MOST_USED,
+        "--mask",
+        metavar="FILE|alpha",
+        help="White means fill; alpha: what is transparent.",
     ),
 ]
-Threads = Annotated[
-    str, typer.Option("--threads", metavar="auto|N", help="CPU threads.", rich_help_panel=COMPUTE)
-]
-MaxPixels = Annotated[
-    str,
-    typer.Option(
-        "--max-pixels", metavar="N", help="Refuse larger pictures.", rich_help_panel=COMPUTE
+Holes = Annotated[
+    str | None,
+    _unset(
+        MOST_USED,
+        "--mask",
+        metavar="centre|rectangle|pixels|FILE",
+        help="Which pixels are lost; in a file, the white ones.",
     ),
 ]
 OutputPath = Annotated[
     str | None,
-    typer.Option(
-        "--output", "-o", metavar="PATH|DIR/|-|TEMPLATE", rich_help_panel=OUTPUT,
-        show_default=False,
+    _unset(
+        MOST_USED,
+        "--output",
+        "-o",
+        metavar="PATH|DIR/|-|TEMPLATE",
         help="Where to write; - is stdout. Templates know {dir} {stem} {ext} {task} {seed} "
         "{sample}.",
     ),
-]  # fmt: skip
+]
+
+_SCALES = "0.05 is on the scale from -1 to 1, 6.4/255 in 8-bit levels"
+Noise = Annotated[
+    str,
+    _option(
+        PROBLEM,
+        "--noise",
+        metavar="auto|SIGMA",
+        help=f"Standard deviation: {_SCALES}; auto: as recorded, else estimated.",
+    ),
+]
+AddedNoise = Annotated[
+    str,
+    _option(PROBLEM, "--noise", metavar="SIGMA", help=f"Standard deviation: {_SCALES}."),
+]
+Downsample = Annotated[
+    catalog.DownsampleName | None,
+    _unset(PROBLEM, "--downsample", help="How small pictures are made; area if not said."),
+]
+KernelIntensity = Annotated[
+    float | None,
+    _unset(PROBLEM, "--kernel-intensity", help="Of the drawn shake, 0 to 1; 0.9 if not said."),
+]
+KernelSeed = Annotated[
+    int | None,
+    _unset(PROBLEM, "--kernel-seed", min=0, help="Which shake is drawn; 0 if not said."),
+]
+Boundary = Annotated[
+    catalog.BoundaryName,
+    _option(
+        PROBLEM,
+        "--boundary",
+        help="What lies beyond the border of a blurred picture; auto: as recorded, else valid (a "
+        "larger scene) to restore and reflect to degrade.",
+    ),
+]
+InvertMask = Annotated[bool, _option(PROBLEM, "--invert-mask", help="Black means fill.")]
+ResizeMask = Annotated[bool, _option(PROBLEM, "--resize-mask", help="Scale the mask to fit.")]
+Simulate = Annotated[
+    bool,
+    _option(
+        PROBLEM,
+        "--simulate",
+        help="Inputs are clean: degrade, restore, and score (PSNR and SSIM in --json).",
+    ),
+]
+
+Preset = Annotated[catalog.PresetName, _option(SAMPLING, "--preset", help="How many steps.")]
+Samples = Annotated[
+    int, _option(SAMPLING, "--samples", min=1, help="Draws; several files get .s00, .s01, ...")
+]
+Mean = Annotated[bool, _option(SAMPLING, "--mean", help="Write the mean of the samples instead.")]
+Uncertainty = Annotated[
+    str | None,
+    _unset(
+        SAMPLING,
+        "--uncertainty",
+        metavar="FILE.png",
+        help="Write the deviation of the samples per pixel, 16 bits; the scale is in --json.",
+    ),
+]
+Seed = Annotated[int, _option(SAMPLING, "--seed", min=0, help="Same seed, same picture.")]
+KeepKnown = Annotated[
+    bool,
+    _option(
+        SAMPLING,
+        "--keep-known/--no-keep-known",
+        help="Inpainting: known pixels stay bit for bit.",
+    ),
+]
+Method = Annotated[
+    str, _option(SAMPLING, "--method", metavar="|".join(catalog.SAMPLERS), help="Sampler.")
+]
+Settings = Annotated[
+    list[str] | None,
+    _unset(SAMPLING, "--option", "-O", metavar="NAME=VALUE", help="Set an option of the sampler."),
+]
+
+ModelName = Annotated[
+    str, _option(MODEL, "--model", metavar="NAME|DIR", help="The prior; see `lavps models`.")
+]
+InferenceName = Annotated[
+    str | None,
+    _unset(
+        MODEL,
+        "--inference",
+        metavar="NAME|DIR|none",
+        help="The inference model; the one of the prior if not said.",
+    ),
+]
+
+Device = Annotated[
+    str,
+    _option(
+        COMPUTE, "--device", metavar="auto|cpu|cuda[:i]|mps|xpu", help="auto: the fastest present."
+    ),
+]
+Dtype = Annotated[
+    catalog.DtypeName, _option(COMPUTE, "--dtype", help="auto: bf16 where it is fast, else fp32.")
+]
+Tile = Annotated[
+    str,
+    _option(COMPUTE, "--tile", metavar="auto|N|0", help="Side of windows; 0: the whole picture."),
+]
+Overlap = Annotated[
+    int | None,
+    _unset(COMPUTE, "--overlap", min=0, help="What windows share; 1/4 of them if not said."),
+]
+BatchSize = Annotated[
+    str, _option(COMPUTE, "--batch-size", metavar="auto|N", help="Samples drawn together.")
+]
+Threads = Annotated[str, _option(COMPUTE, "--threads", metavar="auto|N", help="Of the CPU.")]
+MaxPixels = Annotated[
+    str, _option(COMPUTE, "--max-pixels", metavar="N", help="Refuse larger pictures.")
+]
+
 Format = Annotated[
     catalog.FormatName,
-    typer.Option("--format", help="auto: by -o, else as the input.", rich_help_panel=OUTPUT),
+    _option(OUTPUT, "--format", help="auto: as the name says, else as the input."),
 ]
-Quality = Annotated[
-    int,
-    typer.Option("--quality", min=1, max=100, help="Of lossy files.", rich_help_panel=OUTPUT),
+Quality = Annotated[int, _option(OUTPUT, "--quality", min=1, max=100, help="Of lossy files.")]
+Compare = Annotated[
+    bool, _option(OUTPUT, "--compare", help="Also write {stem}.compare.png: input and results.")
+]
+Sidecar = Annotated[
+    bool,
+    _option(OUTPUT, "--sidecar", help="Also write the record as {stem}.json beside the PNG."),
+]
+SaveMask = Annotated[
+    str | None,
+    _unset(OUTPUT, "--save-mask", metavar="FILE", help="Also write the mask; white means lost."),
 ]
 Existing = Annotated[
     catalog.ExistingName | None,
-    typer.Option(
-        "--existing", help="What to do about files that are there.  [default: error]",
-        rich_help_panel=OUTPUT, show_default=False,
-    ),
-]  # fmt: skip
-Force = Annotated[
-    bool,
-    typer.Option("--force", "-f", help="Same as --existing overwrite.", rich_help_panel=OUTPUT),
+    _unset(OUTPUT, "--existing", help="What to do about files that are there; error if not said."),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="One JSON object per result.", rich_help_panel=TALK)
-]
+Force = Annotated[bool, _option(OUTPUT, "--force", "-f", help="The same as --existing overwrite.")]
+
+Json = Annotated[bool, _option(TALK, "--json", help="One JSON object per line on stdout.")]
 Progress = Annotated[
-    ProgressMode, typer.Option("--progress", help="On stderr.", rich_help_panel=TALK)
+    ProgressMode, _option(TALK, "--progress", help="On stderr; auto: a bar on a terminal.")
 ]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", rich_help_panel=TALK)
-]
+Quiet = Annotated[bool, _option(TALK, "--quiet", "-q", help="Only errors on stderr.")]
 Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="Tell more.", rich_help_panel=TALK)
+    int, _option(TALK, "--verbose", "-v", count=True, show_default=False, help="Tell more.")
 ]
 DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", "-n", help="Tell what would be done, do nothing.",
-                 rich_help_panel=TALK),
-]  # fmt: skip
-SaveMask = Annotated[
-    Path | None,
-    typer.Option("--save-mask", metavar="FILE", help="Also write the mask, white = hole.",
-                 rich_help_panel=OUTPUT, show_default=False),
-]  # fmt: skip
+    bool, _option(TALK, "--dry-run", "-n", help="Tell what would be done, and do nothing.")
+]
 
 
 def existing_rule(existing: catalog.ExistingName | None, force: bool) -> catalog.ExistingName:

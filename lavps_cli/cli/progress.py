@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,23 @@ if TYPE_CHECKING:
     from lavps_cli.pipeline.results import Progress
 
 
+_LOUDNESS: ContextVar[tuple[bool, int]] = ContextVar("loudness", default=(False, 0))
+
+
+def set_loudness(*, quiet: bool, verbose: int) -> None:
+    """Keep what `-q` and `-v` before the command say."""
+    _LOUDNESS.set((quiet, verbose))
+
+
 class Terminal:
     """Writes what the pipeline tells to stderr, as loudly as asked."""
 
     def __init__(self, mode: ProgressMode, *, quiet: bool, verbose: int) -> None:
+        before = _LOUDNESS.get()
+        self.quiet, self.verbose = quiet or before[0], verbose + before[1]
         if mode == "auto":
-            mode = "bar" if sys.stderr.isatty() and not quiet else "none"
-        self.mode, self.quiet, self.verbose = mode, quiet, verbose
+            mode = "bar" if sys.stderr.isatty() and not self.quiet else "none"
+        self.mode = mode
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._said = (0, -1)

@@ -1,7 +1,5 @@
 """lavps restore."""
 
-from typing import Annotated
-
 import typer
 
 from lavps_cli.cli import params
@@ -26,73 +24,22 @@ def restore(
     task: params.Task = None,
     scale: params.Scale = None,
     kernel: params.Kernel = None,
-    mask: Annotated[
-        str | None,
-        typer.Option(
-            "--mask",
-            metavar="FILE|alpha",
-            rich_help_panel=params.PROBLEM,
-            show_default=False,
-            help="White = fill; alpha: what is transparent.",
-        ),
-    ] = None,  # fmt: skip
+    mask: params.Mask = None,
     output: params.OutputPath = None,
-    noise: Annotated[
-        str,
-        typer.Option(
-            "--noise",
-            metavar="auto|SIGMA",
-            rich_help_panel=params.PROBLEM,
-            help="0.05 is on the scale [-1, 1], 6.4/255 in 8-bit levels; auto: as recorded, "
-            "else estimated.",
-        ),
-    ] = "auto",  # fmt: skip
+    noise: params.Noise = "auto",
     downsample: params.Downsample = None,
     kernel_intensity: params.KernelIntensity = None,
     kernel_seed: params.KernelSeed = None,
     boundary: params.Boundary = "auto",
     invert_mask: params.InvertMask = False,
     resize_mask: params.ResizeMask = False,
-    simulate: Annotated[
-        bool,
-        typer.Option(
-            "--simulate",
-            rich_help_panel=params.PROBLEM,
-            help="Inputs are clean: degrade, restore, and score (see --json).",
-        ),
-    ] = False,  # fmt: skip
+    simulate: params.Simulate = False,
     preset: params.Preset = "balanced",
+    samples: params.Samples = 1,
+    mean: params.Mean = False,
+    uncertainty: params.Uncertainty = None,
     seed: params.Seed = 0,
-    samples: Annotated[
-        int,
-        typer.Option(
-            "--samples", min=1, rich_help_panel=params.SAMPLING, help="Draws; files get .s00 ..."
-        ),
-    ] = 1,
-    mean: Annotated[
-        bool,
-        typer.Option(
-            "--mean", rich_help_panel=params.SAMPLING, help="Write the mean of the samples instead."
-        ),
-    ] = False,
-    uncertainty: Annotated[
-        str | None,
-        typer.Option(
-            "--uncertainty",
-            metavar="FILE",
-            rich_help_panel=params.SAMPLING,
-            show_default=False,
-            help="Write the per-pixel deviation of the samples, 16-bit PNG, scale in --json.",
-        ),
-    ] = None,  # fmt: skip
-    keep_known: Annotated[
-        bool,
-        typer.Option(
-            "--keep-known/--no-keep-known",
-            rich_help_panel=params.SAMPLING,
-            help="Inpainting: known pixels stay as they are.",
-        ),
-    ] = True,  # fmt: skip
+    keep_known: params.KeepKnown = True,
     method: params.Method = "lavps",
     settings: params.Settings = None,
     model: params.ModelName = "default",
@@ -106,14 +53,7 @@ def restore(
     max_pixels: params.MaxPixels = "200M",
     file_format: params.Format = "auto",
     quality: params.Quality = 95,
-    compare: Annotated[
-        bool,
-        typer.Option(
-            "--compare",
-            rich_help_panel=params.OUTPUT,
-            help="Also write {stem}.compare.png: input and results.",
-        ),
-    ] = False,  # fmt: skip
+    compare: params.Compare = False,
     existing: params.Existing = None,
     force: params.Force = False,
     as_json: params.Json = False,

@@ -4,8 +4,11 @@ Queries, keys and values have the shape (b, h, w, heads, d). Neighbourhood atten
 NATTEN's rule: a window that would cross the border is moved inside, never cut.
 """
 
-from functools import lru_cache
-from typing import Literal, TypeAlias
+from collections.abc import Callable
+from functools import cache, lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -67,11 +70,24 @@ def _regions(x: Heads, window: int) -> Float[Tensor, " b tn k d"]:
     return x.permute(0, 1, 2, 5, 3, 4, 6).reshape(b, ty * tx * n, height * width, d)
 
 
+@cache
+def _fused() -> Callable[..., Any] | None:
+    """Return NATTEN's kernel, if that package is installed."""
+    if find_spec("natten") is None:
+        return None
+    return cast(Callable[..., Any] | None, getattr(import_module("natten"), "na2d", None))
+
+
 def neighbourhood_attention(q: Heads, k: Heads, v: Heads, window: int) -> Heads:
-    """Return attention of every token over the `window` x `window` tokens around it."""
+    """Return attention of every token over the `window` x `window` tokens around it.
+
+    On a CUDA device NATTEN's kernel takes over where it is installed; it has none for CPUs.
+    """
     b, h, w, n, d = q.shape
     if h <= window and w <= window:
         return global_attention(q, k, v)
+    if q.is_cuda and min(h, w) >= window and (fused := _fused()) is not None:
+        return cast(Tensor, fused(q, k, v, kernel_size=(window, window), scale=1.0))
     q = F.pad(q, (0, 0, 0, 0, 0, -w % _TILE, 0, -h % _TILE))
     ty, tx = q.shape[1] // _TILE, q.shape[2] // _TILE
     q = q.view(b, ty, _TILE, tx, _TILE, n, d).permute(0, 1, 3, 5, 2, 4, 6)

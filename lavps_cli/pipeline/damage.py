@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lavps_cli.catalog import TaskName
 from lavps_cli.core.likelihood import observe
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.types import Image
@@ -36,6 +37,20 @@ class Degraded:
     notes: tuple[str, ...] = ()
 
 
+def required_task(problem: Problem) -> TaskName:
+    """Return the task that flags name or imply.
+
+    Raises:
+        UsageError: They say nothing.
+    """
+    task = implied_task(problem)
+    if task is None:
+        raise UsageError(
+            "which task?", "For example:  --task sr   or --scale 4, --kernel 21, --mask centre"
+        )
+    return task
+
+
 def degrade_picture(picture: Picture, name: str, problem: Problem, seed: int) -> Degraded:
     """Return what the flags make of a clean picture, before rounding to 8 bits.
 
@@ -43,11 +58,7 @@ def degrade_picture(picture: Picture, name: str, problem: Problem, seed: int) ->
         UsageError: The task or what it needs is not known.
         DataError: Kernel, mask and picture do not fit.
     """
-    task = implied_task(problem)
-    if task is None:
-        raise UsageError(
-            "which task?", "For example:  --task sr   or --scale 4, --kernel 21, --mask centre"
-        )
+    task = required_task(problem)
     x, notes = picture.pixels, []
     height, width = x.shape[-2:]
     if task == "sr":

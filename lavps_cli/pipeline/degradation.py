@@ -63,6 +63,18 @@ class Degradation:
         return rows // 2, columns // 2
 
 
+def check_problem(problem: Problem) -> None:
+    """Check what does not depend on the pictures.
+
+    Raises:
+        UsageError: Flags contradict one another, or one has an impossible value.
+        DataError: The kernel cannot be used.
+    """
+    implied_task(problem)
+    parse_noise(problem.noise)
+    given_kernel(problem)
+
+
 def implied_task(problem: Problem) -> TaskName | None:
     """Return the task that flags name or imply, None where they say nothing.
 
@@ -85,12 +97,15 @@ def implied_task(problem: Problem) -> TaskName | None:
             )
     if task not in (None, "deblur") and problem.boundary != "auto":
         raise UsageError(f"--boundary has no effect on --task {task}.", "It is for --task deblur.")
+    if problem.mask is None and (problem.invert_mask or problem.resize_mask):
+        raise UsageError("--invert-mask and --resize-mask need a mask.", "Add:  --mask FILE")
+    if problem.kernel is None and _draw_given(problem):
+        raise UsageError("--kernel-intensity and --kernel-seed need a size.", "Add:  --kernel 21")
     if problem.scale is not None and problem.scale not in SCALES:
         raise UsageError(
             f"--scale {problem.scale} is not offered.",
             f"Choose from: {', '.join(map(str, SCALES))}",
         )
-    parse_noise(problem.noise)
     return cast(TaskName | None, task)
 
 
@@ -99,19 +114,36 @@ def _option(name: str) -> str:
 
 
 def given_kernel(problem: Problem) -> KernelChoice | None:
+    """Return the kernel of `--kernel`, None where it is not given."""
     if problem.kernel is None:
         return None
     intensity = 0.9 if problem.kernel_intensity is None else problem.kernel_intensity
-    return read_kernel(problem.kernel, intensity, problem.kernel_seed or 0)
+    choice = read_kernel(problem.kernel, intensity, problem.kernel_seed or 0)
+    if not choice.assumed and _draw_given(problem):
+        raise UsageError(
+            "--kernel-intensity and --kernel-seed are for a drawn kernel.",
+            f"Leave them out, or:  --kernel {max(choice.values.shape)}",
+        )
+    return choice
+
+
+def _draw_given(problem: Problem) -> bool:
+    return (problem.kernel_intensity, problem.kernel_seed) != (None, None)
 
 
 def boundary_of(problem: Problem, record: Record | None, otherwise: Boundary) -> Boundary:
+    """Return the boundary that flags name, else the record, else `otherwise`."""
     if problem.boundary in get_args(Boundary):
         return cast(Boundary, problem.boundary)
     return (record.boundary if record else None) or otherwise
 
 
 def check_kernel(kernel: KernelChoice, picture: Picture, name: str) -> None:
+    """Check that a picture shows more than the kernel mixes.
+
+    Raises:
+        DataError: It does not.
+    """
     rows, columns = kernel.values.shape
     width, height = picture.size
     if rows > height or columns > width:

@@ -1,15 +1,18 @@
 """`lavps degrade`: clean pictures in, damaged ones with a record of the damage out."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lavps_cli.errors import LavpsError, UsageError
 from lavps_cli.images import RECORD_KEY, Picture, encode, load_picture, write_atomic
 from lavps_cli.options import parse_pixels
+from lavps_cli.pipeline.damage import Degraded, degrade_picture, required_task
+from lavps_cli.pipeline.degradation import check_problem
 from lavps_cli.pipeline.paths import (
     STDIO,
     check_outputs,
@@ -18,7 +21,6 @@ from lavps_cli.pipeline.paths import (
     name_of,
     plan_targets,
 )
-from lavps_cli.pipeline.problem import Degraded, degrade_picture, implied_task
 from lavps_cli.pipeline.record import to_text
 from lavps_cli.pipeline.requests import DegradationRequest
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes, Result
@@ -34,12 +36,16 @@ def degrade_files(
     Raises:
         UsageError: The flags make no sense.
     """
-    implied_task(request.problem)
+    check_problem(request.problem)
+    parse_pixels(request.max_pixels)
+    task = required_task(request.problem)
     check_outputs(request.inputs, request.output.output, 1)
+    if request.sidecar and request.output.output == STDIO:
+        raise UsageError("--sidecar needs a file to lie beside.", "Write one:  -o damaged.png")
     if request.save_mask is not None:
-        if implied_task(request.problem) != "inpaint":
+        if task != "inpaint":
             raise UsageError("--save-mask is for --task inpaint.", "Leave it out.")
-        check_outputs(request.inputs, str(request.save_mask), 1)
+        check_outputs(request.inputs, request.save_mask, 1, option="--save-mask")
     claimed: dict[Path, str] = {}
     for source in request.inputs:
         try:
@@ -63,44 +69,47 @@ def _one(
         listener.warn(note)
     task = made.record.task
     targets = plan_targets(
-        source, request.output, own_format="png", default=TEMPLATE, task=task, seed=request.seed,
+        source,
+        request.output,
+        picture,
+        formats=("png",),
+        default=TEMPLATE,
+        task=task,
+        seed=request.seed,
         count=1,
-    )  # fmt: skip
-    if targets.format != "png":
-        raise UsageError(
-            f"-o {request.output.output}: the record of the damage needs a PNG.",
-            "For example:  -o damaged.png",
-        )
+        sidecar=request.sidecar,
+        mask=request.save_mask,
+    )
+    output = str(targets.files[0]) if targets.files else STDIO
     if not claim(targets, source, request.output.existing, claimed):
-        return Result(status="skipped", input=source, output=str(targets.files[0]), task=task)
+        listener.detail(f"{name}: {output} exists, skipped")
+        return Result(status="skipped", input=source, output=output, task=task)
+    details = {
+        "noise": {"sigma": made.record.noise, "sigma_255": round(made.record.noise * 127.5, 3)},
+        "size_in": list(picture.size),
+        "size_out": list(made.record.size),
+        "seed": request.seed,
+    }
+    if request.dry_run:
+        return Result(status="planned", input=source, output=output, task=task, details=details)
     make_folders(targets)
     text = to_text(made.record)
-    y = made.observation.y
-    file = replace(picture, pixels=y, alpha=_alpha(picture, made))
+    if '"mask":null' in text:
+        listener.warn(f"the mask of {name} is too large for the record; keep it with --save-mask.")
+    file = replace(picture, pixels=made.observation.y, alpha=_alpha(picture, made))
     content = encode(file, "png", text={RECORD_KEY: text})
-    if request.save_mask is not None and made.record.mask is not None:
-        write_atomic(request.save_mask, encode(_mask_picture(made), "png"))
+    if targets.mask is not None:
+        write_atomic(targets.mask, encode(_mask_picture(made), "png"))
+    if targets.sidecar is not None:
+        write_atomic(targets.sidecar, (text + "\n").encode())
     if targets.files:
-        if request.sidecar:
-            write_atomic(targets.files[0].with_suffix(".json"), (text + "\n").encode())
         write_atomic(targets.files[0], content)
     else:
         pipes.write(content)
-    about = json.loads(text)
-    return Result(
-        input=source,
-        output=str(targets.files[0]) if targets.files else STDIO,
-        task=task,
-        details={
-            "noise": {"sigma": made.record.noise, "sigma_255": made.record.noise * 127.5},
-            "size_in": list(picture.size),
-            "size_out": about["size"],
-            "seed": request.seed,
-        },
-    )
+    return Result(input=source, output=output, task=task, details=details)
 
 
-def _alpha(picture: Picture, made: Degraded):
+def _alpha(picture: Picture, made: Degraded) -> Float[Tensor, "1 1 h w"] | None:
     if picture.alpha is None:
         return None
     h, w = made.clean.shape[-2:]

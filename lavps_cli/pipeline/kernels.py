@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lavps_cli.errors import DataError, UsageError
+from lavps_cli.errors import DataError, LavpsError, UsageError
 from lavps_cli.images import load_matrix
 from lavps_cli.operators.kernels import (
     Kernel,
@@ -83,7 +83,7 @@ def _drawn(spec: str, intensity: float, seed: int) -> KernelChoice | None:
     return None
 
 
-def _check_side(spec: str, side: float) -> int:
+def _check_side(spec: str, side: int | float) -> int:
     if side > MAX_SIDE:
         raise UsageError(
             f"--kernel {spec}: the kernel has {side} pixels a side, more than {MAX_SIDE}.",
@@ -116,6 +116,8 @@ def _file_values(spec: str) -> torch.Tensor:
         else:
             values = _member(path, member)
         return torch.from_numpy(np.asarray(values, dtype=np.float64))
+    except LavpsError:
+        raise
     except (ValueError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} holds no kernel: {error}", "Expected is one matrix of numbers."

@@ -62,7 +62,7 @@ def _half(values: torch.Tensor) -> float:
     top = float(values.max())
     if top <= 1:
         return 0.5
-    return 128 if top <= 255 else 32768
+    return 127.5 if top <= 255 else 32767.5
 
 
 def draw_mask(kind: str, width: int, height: int, seed: int) -> MaskChoice:

@@ -1,6 +1,6 @@
 """Weights, devices and precisions: from names to models that take pictures of any size."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ class Model:
 
     denoiser: Denoiser
     inference: InferenceModel | None = None
+    switch_ratio: float | None = None
+    """r_switch of the inference model's training."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class Weights:
     @cached_property
     def digest(self) -> str:
         return digest(self.folder)
+
+    @cached_property
+    def inference_digest(self) -> str | None:
+        return digest(self.inference_folder) if self.inference_folder is not None else None
 
     @property
     def dtype(self) -> str:
@@ -103,7 +110,7 @@ class Weights:
         inference = self._inference
         if inference is not None:
             inference = replace(inference, tile=tile, overlap=overlap)
-        return Model(prior, inference)
+        return Model(prior, inference, self.switch_ratio, self.device)
 
 
 def open_weights(compute: Compute, *, takes_inference: bool = True) -> Weights:
@@ -187,6 +194,6 @@ def has_fast_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         # Newer than the oldest PyTorch we run on.
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return device.type == "xpu"

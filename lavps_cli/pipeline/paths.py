@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lavps_cli.errors import OutputError, UsageError
-from lavps_cli.images import FORMATS, check_target, format_of
+from lavps_cli.images import FORMATS, Picture, check_format, check_target, format_of
 from lavps_cli.pipeline.requests import Output
 
 STDIO = "-"
@@ -21,11 +21,14 @@ class Targets:
     format: str
     compare: Path | None = None
     uncertainty: Path | None = None
+    sidecar: Path | None = None
+    mask: Path | None = None
     makes_folders: bool = False
 
     @property
     def all(self) -> list[Path]:
-        return [*self.files, *(path for path in (self.compare, self.uncertainty) if path)]
+        beside = (self.compare, self.uncertainty, self.sidecar, self.mask)
+        return [*self.files, *(path for path in beside if path is not None)]
 
 
 def name_of(source: str) -> str:
@@ -33,8 +36,10 @@ def name_of(source: str) -> str:
     return "stdin" if source == STDIO else source
 
 
-def check_outputs(inputs: tuple[str, ...], output: str | None, files_each: int) -> None:
-    """Check what can be said about `-o` before pictures are opened.
+def check_outputs(
+    inputs: tuple[str, ...], output: str | None, files_each: int, option: str = "-o"
+) -> None:
+    """Check what can be said about `-o`, or another option, before pictures are opened.
 
     Raises:
         UsageError: Several results would share one name, or its template is wrong.
@@ -51,11 +56,13 @@ def check_outputs(inputs: tuple[str, ...], output: str | None, files_each: int) 
     for name in re.findall(r"\{(.*?)\}", template):
         if name not in FIELDS:
             known = " ".join(f"{{{field}}}" for field in FIELDS)
-            raise UsageError(f"-o {output}: there is no field {{{name}}}.", f"Choose from: {known}")
+            raise UsageError(
+                f"{option} {output}: there is no field {{{name}}}.", f"Choose from: {known}"
+            )
     if len(inputs) > 1 and output != STDIO and "{stem}" not in template:
         raise UsageError(
-            f"-o {output} would hold all {len(inputs)} results.",
-            "Write them into a folder:  -o DIR/   or name them:  -o '{dir}/{stem}_new.{ext}'",
+            f"{option} {output} would hold all {len(inputs)} results.",
+            f"Tell them apart:  {option} '{{dir}}/{{stem}}_new.png'",
         )
 
 
@@ -70,32 +77,40 @@ def _template(output: str) -> str:
 def plan_targets(
     source: str,
     output: Output,
+    picture: Picture,
     *,
-    own_format: str,
+    formats: tuple[str, ...] = tuple(FORMATS),
     default: str,
     task: str,
     seed: int,
     count: int,
     uncertainty: str | None = None,
+    sidecar: bool = False,
+    mask: str | None = None,
 ) -> Targets:
     """Return the files of one picture.
 
     Args:
         source: The input.
         output: What the flags say.
-        own_format: The input's format, or the one to use where nothing else is said.
+        picture: The input, whose format is kept where nothing else is said.
+        formats: What the result can be written as; the first where nothing else is said.
         default: The template without `-o`.
         task: For the template.
         seed: For the template.
         count: Results of this picture; several get `.s00` and so on.
         uncertainty: The template of that file.
+        sidecar: Whether there is a JSON file beside the result.
+        mask: The template of that file.
 
     Raises:
         UsageError: `-o` and `--format` contradict each other, or the name tells no format.
+        OutputError: The format cannot hold the picture.
     """
     text = default if output.output is None else output.output
     template = _template(text)
-    format_name = own_format if output.format == "auto" else output.format
+    own = picture.format if picture.format in formats else formats[0]
+    format_name = own if output.format == "auto" else output.format
     path = Path("stdin" if source == STDIO else source)
     if template != STDIO and "{ext}" not in template:
         named = format_of(Path(template))
@@ -104,6 +119,12 @@ def plan_targets(
                 f"-o {text} says {named}, --format says {output.format}.", "Leave --format out."
             )
         format_name = named
+    if format_name not in formats:
+        raise UsageError(
+            f"-o {text}: this is written as {' or '.join(formats)} only.",
+            f"For example:  -o out.{formats[0]}",
+        )
+    check_format(format_name, alpha=picture.alpha is not None)
     kept = path.suffix.lower() in FORMATS[format_name].suffixes
     ext = path.suffix[1:] if kept else FORMATS[format_name].suffixes[0][1:]
     values = {"dir": str(path.parent), "stem": path.stem, "ext": ext, "task": task}
@@ -117,12 +138,13 @@ def plan_targets(
         files.append(file)
     first = Path(_filled(default, values)) if template == STDIO else files[0]
     compare = first.with_name(f"{path.stem}.compare.png") if output.compare else None
-    spread = Path(_filled(uncertainty, values)) if uncertainty is not None else None
     return Targets(
         files=() if template == STDIO else tuple(files),
         format=format_name,
         compare=compare,
-        uncertainty=spread,
+        uncertainty=Path(_filled(uncertainty, values)) if uncertainty is not None else None,
+        sidecar=first.with_suffix(".json") if sidecar else None,
+        mask=Path(_filled(mask, values)) if mask is not None else None,
         makes_folders=template != text or "{" in template,
     )
 

@@ -1,6 +1,6 @@
 """What a damaged picture tells: flags and `degrade`'s record to an operator and a noise level."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,10 +39,26 @@ class Observation:
     """Height and width of the scene that is sampled."""
     warnings: tuple[str, ...] = ()
 
-    def seen(self, x: Image) -> Image:
+    def seen(self, x: Image) -> Measurement:
         """Return the part of the scene that the picture shows."""
         top, left = self.degradation.margin
-        return x[..., top : self.shape[0] - top, left : self.shape[1] - left]
+        height, width = self.visible_size
+        return x[..., top : top + height, left : left + width]
+
+    @property
+    def visible_size(self) -> tuple[int, int]:
+        """Height and width of what is seen."""
+        top, left = self.degradation.margin
+        return self.shape[0] - 2 * top, self.shape[1] - 2 * left
+
+    @property
+    def about_noise(self) -> dict[str, Any]:
+        """The noise level in both scales, and where it comes from."""
+        return {
+            "sigma": round(self.sigma_y, 6),
+            "sigma_255": round(self.sigma_y * 127.5, 3),
+            "source": self.noise_source,
+        }
 
 
 def observation(
@@ -60,8 +76,14 @@ def observation(
             f"{name}: which task? It carries no record of `lavps degrade`.",
             "For example:  --task denoise   or --scale 4, --kernel 21, --mask FILE",
         )
+    implied_task(replace(problem, task=task))  # Flags must suit the task of a record, too.
     recorded = record if record is not None and record.task == task else None
     warnings: list[str] = []
+    if task == "deblur" and picture.format == "jpg":
+        warnings.append(
+            f"{name} is a JPEG; the blur model assumes an uncompressed picture. The result may "
+            "show blocks."
+        )
     if record is not None and recorded is None:
         warnings.append(f"{name} was made by `lavps degrade --task {record.task}`, not {task}.")
     width, height = picture.size
@@ -145,12 +167,3 @@ def _noise(
         return max(record.noise, FLOOR), "record"
     mask = degradation.mask.values if degradation.mask is not None else None
     return estimate_noise(picture.pixels, mask), "estimated"
-
-
-def about_noise(seen: Observation) -> dict[str, Any]:
-    """Return the noise level in both scales, and where it comes from."""
-    return {
-        "sigma": round(seen.sigma_y, 6),
-        "sigma_255": round(seen.sigma_y * 127.5, 3),
-        "source": seen.noise_source,
-    }

@@ -121,7 +121,7 @@ def _record(text: str, size: tuple[int, int]) -> Record:
     return Record(
         task=cast(TaskName, task),
         size=size,
-        noise=_number(entries["noise"], 0, 10),
+        noise=float(_number(entries["noise"], 0, 10)),
         seed=_integer(entries["seed"], 0, _MAX_SEED),
         scale=scale,
         downsample=downsample,
@@ -191,11 +191,11 @@ def _integer(value: Any, least: int, most: int) -> int:
     return value
 
 
-def _number(value: Any, least: float, most: float) -> float | int:
+def _number(value: Any, least: int, most: int) -> float | int:
     good = isinstance(value, int | float) and not isinstance(value, bool)
     if not good or not math.isfinite(value) or not least <= value <= most:
         raise ValueError("a number is out of range")
-    return cast(float, value)
+    return cast(int | float, value)
 
 
 def _refuse(constant: str) -> float:

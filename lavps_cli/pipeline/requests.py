@@ -1,10 +1,16 @@
 """What a command asks for, as the flags say it. None means: not given."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from lavps_cli.catalog import BoundaryName, DownsampleName, DtypeName, ExistingName, FormatName
-from lavps_cli.catalog import PresetName, TaskName
+from lavps_cli.catalog import (
+    BoundaryName,
+    DownsampleName,
+    DtypeName,
+    ExistingName,
+    FormatName,
+    PresetName,
+    TaskName,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +93,6 @@ class DegradationRequest:
     output: Output = Output()
     seed: int = 0
     sidecar: bool = False
-    save_mask: Path | None = None
+    save_mask: str | None = None
     max_pixels: str = "200M"
     dry_run: bool = False

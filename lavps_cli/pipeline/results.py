@@ -1,9 +1,9 @@
 """What commands report about each picture, and how they listen to the work."""
 
-from collections.abc import Callable
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lavps_cli.errors import LavpsError
 
@@ -101,6 +101,7 @@ class Progress:
         return f"{self.title}: step {self.done}/{self.total}, {self.left}"
 
 
+@runtime_checkable
 class Listener(Protocol):
     """Whoever wants to know; everything goes to stderr."""
 

@@ -24,8 +24,8 @@ class Posterior:
     """Samples of one picture's posterior, on the CPU."""
 
     x: Image
-    nfe: float
-    nbe: float
+    nfe: int
+    nbe: int
     accepted: list[int]
     offered: int
     residual: list[float]

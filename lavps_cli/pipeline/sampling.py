@@ -24,9 +24,9 @@ class Draws:
     """Samples, and what they took, per picture."""
 
     x: Image
-    nfe: float
+    nfe: int
     """Forward evaluations of the prior and the inference model."""
-    nbe: float
+    nbe: int
     """Backward evaluations of the prior."""
     accepted: list[int]
     """At how many steps each picture kept the predicted start."""
@@ -85,6 +85,24 @@ def sampler_options(
     return cls(**(values | given))
 
 
+def expected_evaluations(options: Any, *, warm: bool) -> tuple[int, int]:
+    """Return the forward and backward evaluations that one picture will take.
+
+    Args:
+        options: Those of Algorithm 2.
+        warm: Whether there is an inference model.
+    """
+    switch = round((1 - options.switch_ratio) * options.num_steps)
+    nfe, nbe = 1, 0
+    for k in range(options.num_steps - 1, 1, -1):
+        late = k <= switch
+        grad = options.grad_steps_end if late else options.grad_steps_start
+        offer = 3 if warm and late else 0  # Both candidates, and the inference model itself.
+        nfe += options.num_gibbs * (offer + grad + options.num_denoise)
+        nbe += options.num_gibbs * grad
+    return nfe, nbe
+
+
 def draw(
     model: Model,
     likelihood: Likelihood,
@@ -132,8 +150,8 @@ def draw(
     )
     return Draws(
         x=x,
-        nfe=denoiser.nfe + (inference.nfe if inference is not None else 0),
-        nbe=denoiser.nbe,
+        nfe=round(denoiser.nfe) + (inference.nfe if inference is not None else 0),
+        nbe=round(denoiser.nbe),
         accepted=[0] * batch if safeguard.accepted is None else safeguard.accepted.tolist(),
         offered=safeguard.offered,
     )

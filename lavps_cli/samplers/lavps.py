@@ -1,6 +1,7 @@
 """Algorithm 2 of the paper. MGDM is the same call without an inference model."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -33,14 +34,14 @@ class LavpsOptions:
     """M, DDIM steps from s to 0."""
     num_gibbs: int = 1
     """R, Gibbs repetitions."""
-    grid: ScheduleName = "vp"
+    grid: ScheduleName = "flow"
     """Times uniform under this schedule; the noise ratios count, not the prior's own times."""
-    renoise: str = "bridge"
+    renoise: Literal["bridge", "forward"] = "bridge"
     """`forward`: x_t ~ q(x_t | x_s) as printed; `bridge`: given the previous x_t too."""
     coordinates: Coordinates = "whitened"
     """`whitened` or `raw` coordinates of the optimisation."""
-    stochastic: bool = False
-    """Whether DDIM draws noise (eta = 1) when M > 1."""
+    stochastic: bool = True
+    """Whether DDIM draws noise (eta = 1) when M > 1; without, samples spread too far."""
 
     def __post_init__(self) -> None:
         for name, least in (("num_steps", 3), ("num_denoise", 1), ("num_gibbs", 1)):
@@ -49,7 +50,7 @@ class LavpsOptions:
         for name in ("grad_steps_start", "grad_steps_end"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; it cannot be negative.")
-        if not self.lr > 0:
+        if not 0 < self.lr < float("inf"):
             raise UsageError(f"lr is {self.lr}; it must be positive.")
         if not 0 <= self.switch_ratio <= 1:
             raise UsageError(f"switch_ratio is {self.switch_ratio}; it must be in [0, 1].")

@@ -44,7 +44,7 @@ class Trajectories:
         sigma_y: float,
         batch: int,
         generator: torch.Generator,
-        num_steps: tuple[int, int] = (25, 120),
+        num_steps: tuple[int, int] = (15, 120),
         life: int = 24,
     ) -> None:
         self.denoiser, self.problem = denoiser, problem

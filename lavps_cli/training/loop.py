@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from lavps_cli.errors import LavpsError
@@ -113,7 +113,7 @@ def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
 def save_average(average: nn.Module, folder: Path) -> None:
     """Write the weights so that the file is whole or absent."""
     part = folder / ".ema.safetensors.part"
-    save_file(average.state_dict(), part)
+    part.write_bytes(serialise(average.state_dict()))
     part.replace(folder / "ema.safetensors")
 
 

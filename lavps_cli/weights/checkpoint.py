@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import nn
 
 from lavps_cli.core.schedule import Schedule, schedule_named
@@ -153,14 +154,20 @@ def load_inference(
 
 
 def save(
-    folder: Path, module: nn.Module, config: dict[str, Any], dtype: torch.dtype = torch.bfloat16
+    folder: Path, module: nn.Module, config: dict[str, Any], dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write model.safetensors and config.json; each appears whole or not at all."""
+    """Write model.safetensors and config.json; each appears whole or not at all.
+
+    Parameters are rounded to `dtype`; buffers (frequencies, which enter cosines) are not.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().to("cpu", dtype).contiguous()
-             for name, value in module.state_dict().items()}  # fmt: skip
+    rounded = {name for name, _ in module.named_parameters()}
+    state = {
+        name: value.detach().to("cpu", dtype if name in rounded else value.dtype).contiguous()
+        for name, value in module.state_dict().items()
+    }
     part = folder / ".model.safetensors.part"
-    save_file(state, part, metadata={"format": "pt"})
+    part.write_bytes(serialise(state, metadata={"format": "pt"}))
     part.replace(folder / "model.safetensors")
     text = json.dumps({"format": FORMAT} | config, indent=2) + "\n"
     part = folder / ".config.json.part"

@@ -43,7 +43,9 @@ def test_training_lowers_the_denoising_loss(tmp_path: Path, optimizer: str) -> N
     generator = torch.Generator().manual_seed(0)
     options = TrainOptions(num_steps=60, warmup=5, lr=5e-3, log_every=10, optimizer=optimizer)
     fit(network, lambda i: denoising_loss(network, pictures(8, i), generator), options, tmp_path)
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [
+        json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ]
     assert len(losses) == 6
     assert losses[-1] < 0.8 * losses[0]
 

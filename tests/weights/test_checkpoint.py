@@ -26,13 +26,13 @@ CONFIG = HDiTConfig(
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     network = HDiT(CONFIG)
     for parameter in network.parameters():
-        parameter.data = parameter.data.bfloat16().float()
+        parameter.data = parameter.data.half().float()
     torch.nn.init.normal_(network.patch_out.proj.weight)
-    network.patch_out.proj.weight.data = network.patch_out.proj.weight.data.bfloat16().float()
+    network.patch_out.proj.weight.data = network.patch_out.proj.weight.data.half().float()
     info = {"kind": "denoiser", "schedule": "vp", "image_size": 16, "model": describe(CONFIG)}
     save(tmp_path / "prior", network, info)
     return tmp_path / "prior"

@@ -1,0 +1,190 @@
+"""From samples to files: crop, known pixels, alpha, metadata, and the report of each file."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch.nn.functional import interpolate
+
+from lavps_cli import catalog
+from lavps_cli.core.types import Image
+from lavps_cli.errors import DataError
+from lavps_cli.images import Picture, encode, encode_deep, quantised, write_atomic
+from lavps_cli.pipeline.model import Weights
+from lavps_cli.pipeline.paths import STDIO, Targets
+from lavps_cli.pipeline.problem import Observation
+from lavps_cli.pipeline.requests import Restoration
+from lavps_cli.pipeline.results import Pipes, Result
+from lavps_cli.pipeline.run import Posterior
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Finished:
+    """One picture whose posterior is sampled."""
+
+    source: str
+    picture: Picture
+    seen: Observation
+    clean: Image | None
+    """What to score against, if it is known."""
+    targets: Targets
+    posterior: Posterior
+    seconds: float
+    warnings: list[str]
+
+
+def deliver(
+    finished: Finished, request: Restoration, weights: Weights, options: Any, pipes: Pipes
+) -> Iterator[Result]:
+    """Write the files of one picture and report them.
+
+    Raises:
+        OutputError: One cannot be written.
+    """
+    picture, targets = finished.picture, finished.targets
+    x, spread = _visible(finished, request)
+    alpha = picture.alpha
+    if alpha is not None and alpha.shape[-2:] != x.shape[-2:]:
+        alpha = interpolate(alpha, tuple(x.shape[-2:]), mode="bicubic").clamp(0, 1)
+    uncertainty = None
+    if targets.uncertainty is not None:
+        top = float(spread.max()) or 1.0
+        write_atomic(targets.uncertainty, encode_deep(spread / top))
+        uncertainty = {"output": str(targets.uncertainty), "scale": top / 65535}
+    if targets.compare is not None:
+        write_atomic(targets.compare, _comparison(finished.seen, x))
+    shared = _about_input(finished, request, weights)
+    for i, row in enumerate(torch.split(x, 1)):
+        file = replace(picture, pixels=row, alpha=alpha)
+        content = encode(file, targets.format, request.output.quality)
+        if targets.files:
+            write_atomic(targets.files[i], content)
+        else:
+            pipes.write(content)
+        yield Result(
+            input=finished.source,
+            output=str(targets.files[i]) if targets.files else STDIO,
+            task=finished.seen.degradation.task,
+            details=shared
+            | _about_run(finished, request, weights, options, i)
+            | {
+                "seconds": round(finished.seconds / len(x), 3),
+                "residual": {
+                    "rmse": round(finished.posterior.residual[i], 6),
+                    "expected": round(finished.seen.sigma_y, 6),
+                },
+                "uncertainty": uncertainty,
+                "metadata": _fate_of_metadata(picture, targets.format),
+                "warnings": finished.warnings,
+                "metrics": _metrics(row, finished.clean),
+            },
+        )
+
+
+def _visible(finished: Finished, request: Restoration) -> tuple[Image, Image]:
+    """Return the results as 8-bit files hold them, and the deviation between samples."""
+    seen, sampling = finished.seen, request.sampling
+    x = seen.seen(finished.posterior.x).clamp(-1, 1)
+    if finished.picture.grey:
+        x = x.mean(1, keepdim=True)
+    mask = seen.degradation.mask
+    if mask is not None and sampling.keep_known:
+        observed = seen.y if sampling.simulate else finished.picture.pixels
+        x = torch.where(mask.values.bool(), observed, x)
+    spread = x.var(0, correction=min(1, len(x) - 1)).mean(0).sqrt()
+    if sampling.mean:
+        x = x.mean(0, keepdim=True)
+    return quantised(x), spread
+
+
+def _comparison(seen: Observation, x: Image) -> bytes:
+    """Return a PNG of the input, enlarged to the size of the results, and the results."""
+    y = interpolate(seen.y, tuple(x.shape[-2:]), mode="nearest")
+    return encode(Picture(torch.cat([y, *torch.split(x, 1)], dim=-1)), "png")
+
+
+def _about_input(finished: Finished, request: Restoration, weights: Weights) -> dict[str, Any]:
+    seen, (height, width) = finished.seen, finished.seen.visible_size
+    details: dict[str, Any] = {}
+    if seen.degradation.kernel is not None:
+        details["kernel"] = seen.degradation.kernel.about
+        details["boundary"] = seen.degradation.boundary
+    if seen.degradation.task == "sr":
+        details["scale"] = seen.degradation.scale
+        details["downsample"] = seen.degradation.downsample
+    inference = weights.inference_folder
+    return details | {
+        "noise": seen.about_noise,
+        "size_in": list(finished.picture.size),
+        "size_out": [width, height],
+        "method": request.sampling.method,
+        "model": weights.folder.name,
+        "model_sha256": weights.digest,
+        "inference": inference.name if inference is not None else None,
+    }
+
+
+def _about_run(
+    finished: Finished, request: Restoration, weights: Weights, options: Any, i: int
+) -> dict[str, Any]:
+    posterior, sampling = finished.posterior, request.sampling
+    offered = posterior.offered
+    accepted = sum(posterior.accepted) if sampling.mean else posterior.accepted[i]
+    return {
+        "steps": options.num_steps,
+        "nfe": posterior.nfe,
+        "nbe": posterior.nbe,
+        "safeguard": {
+            "accepted": accepted,
+            "offered": offered * (sampling.samples if sampling.mean else 1),
+        },
+        "seed": sampling.seed,
+        "sample": None if sampling.mean else i,
+        "settings": settings_digest(request, weights, options),
+        "device": str(weights.device),
+        "dtype": weights.dtype,
+        "tile": posterior.tile,
+        "oom_retries": posterior.oom_retries,
+    }
+
+
+def settings_digest(request: Restoration, weights: Weights, options: Any) -> str:
+    """Return a digest of everything that decides the pixels, and of nothing else."""
+    sampling = asdict(request.sampling)
+    for name in ("preset", "settings", "uncertainty"):
+        del sampling[name]
+    inference = weights.inference_digest
+    settings = {
+        "problem": asdict(request.problem),
+        "sampling": sampling,
+        "options": asdict(options),
+        "tile": [request.compute.tile, request.compute.overlap],
+        "dtype": weights.dtype,
+        "model": [weights.digest, inference],
+        "file": [request.output.format, request.output.quality],
+    }
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _fate_of_metadata(picture: Picture, format_name: str) -> str:
+    if not picture.metadata:
+        return "none"
+    # Pillow drops the inner EXIF directories in TIFF.
+    return "partial" if format_name == "tiff" and picture.metadata.exif else "kept"
+
+
+def _metrics(x: Image, clean: Image | None) -> dict[str, float | None] | None:
+    if clean is None:
+        return None
+    values: dict[str, float | None] = {}
+    for name, reference in catalog.METRICS.items():
+        try:
+            value = float(catalog.resolve(reference)(x, clean))
+            values[name] = round(value, 5) if value < float("inf") else None
+        except DataError:  # Too small a picture for this metric.
+            values[name] = None
+    return values

@@ -1,0 +1,84 @@
+"""`lavps models`: which weights and samplers there are."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lavps_cli import catalog
+from lavps_cli.weights.checkpoint import digest, read_config
+from lavps_cli.weights.index import bundled, inference_for, resolve
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSummary:
+    """One line of the list of models."""
+
+    name: str
+    kind: str
+    image_size: int | None
+    megabytes: float
+    licence: str
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSummary:
+    """One line of the list of samplers."""
+
+    name: str
+    summary: str
+    options: dict[str, Any] = field(default_factory=dict)
+    """Names and defaults."""
+
+
+def models() -> list[ModelSummary]:
+    """Return the models that are known by name."""
+    return [_summary(name, folder) for name, folder in bundled().items()]
+
+
+def _summary(name: str, folder: Path) -> ModelSummary:
+    config = read_config(folder)
+    size = (folder / "model.safetensors").stat().st_size
+    return ModelSummary(
+        name=name,
+        kind=str(config.get("kind")),
+        image_size=config.get("image_size"),
+        megabytes=round(size / 1e6, 1),
+        licence=str(config.get("licence", "not stated")),
+        path=str(folder),
+    )
+
+
+def model_path(name: str) -> str:
+    """Return the folder of a model.
+
+    Raises:
+        WeightsError: There is none.
+    """
+    return str(resolve(name))
+
+
+def model_info(name: str) -> dict[str, Any]:
+    """Return everything a model says about itself, its digest and its inference model.
+
+    Raises:
+        WeightsError: There is none.
+    """
+    folder = resolve(name)
+    beside = inference_for(folder)
+    about = {"name": folder.name, "path": str(folder), "sha256": digest(folder)}
+    return (
+        about
+        | {"inference": beside.name if beside is not None else None}
+        | {key: value for key, value in read_config(folder).items() if key != "model"}
+    )
+
+
+def samplers() -> list[SamplerSummary]:
+    """Return the samplers, with the names and defaults of their options."""
+    rows = []
+    for name, entry in catalog.SAMPLERS.items():
+        cls = catalog.resolve(entry.options)
+        options = {option.name: option.default for option in fields(cls)}
+        rows.append(SamplerSummary(name=name, summary=entry.summary, options=options))
+    return rows

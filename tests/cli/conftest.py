@@ -1,0 +1,63 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lavps_cli.cli.main import app
+
+Lavps = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERMINAL_WIDTH", "100")
+    monkeypatch.setenv("_TYPER_FORCE_DISABLE_TERMINAL", "1")
+
+
+@pytest.fixture
+def lavps() -> Lavps:
+    """Run a command line in this process."""
+
+    def run(*args: str | Path, stdin: bytes | None = None) -> Result:
+        return CliRunner().invoke(app, [str(arg) for arg in args], input=stdin)
+
+    return run
+
+
+@pytest.fixture
+def restore(lavps: Lavps, model_folder: Path) -> Lavps:
+    """Run `lavps restore` with the tiny model and few steps."""
+
+    def run(*args: str | Path, stdin: bytes | None = None) -> Result:
+        tiny = ("--model", model_folder, "--device", "cpu", "--dtype", "fp32")
+        return lavps("restore", *args, *tiny, "-O", "num_steps=4", stdin=stdin)
+
+    return run
+
+
+@pytest.fixture
+def lines() -> Callable[[Result], list[dict[str, Any]]]:
+    """Return the JSON lines of a result."""
+
+    def parse(result: Result) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+    return parse
+
+
+@pytest.fixture
+def listed() -> Callable[[Path], list[str]]:
+    """Return all files below a folder, hidden ones too."""
+
+    def walk(folder: Path) -> list[str]:
+        found = []
+        for path, _, names in os.walk(folder):
+            found += [str((Path(path) / name).relative_to(folder)) for name in names]
+        return sorted(found)
+
+    return walk

@@ -1,0 +1,119 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lavps_cli.errors import DeviceError, UsageError, WeightsError
+from lavps_cli.pipeline import model
+from lavps_cli.pipeline.model import (
+    Tiling,
+    devices,
+    open_weights,
+    pick_device,
+    pick_dtype,
+)
+from lavps_cli.pipeline.requests import Compute
+
+CPU = torch.device("cpu")
+
+
+def weights(folder: Path, inference: str | None = None, takes: bool = True) -> model.Weights:
+    compute = Compute(model=str(folder), inference=inference, device="cpu", dtype="fp32")
+    return open_weights(compute, takes_inference=takes)
+
+
+def test_the_inference_model_lies_beside_the_prior(model_folder: Path) -> None:
+    found = weights(model_folder)
+    assert found.inference_folder == model_folder.with_name("tiny-inference")
+    assert found.switch_ratio == 0.6
+    ready = found.model(Tiling(16, 4))
+    assert ready.inference is not None
+    assert ready.switch_ratio == 0.6
+    assert weights(model_folder, "none").model(Tiling(0, 0)).inference is None
+    assert weights(model_folder, None, takes=False).switch_ratio is None
+
+
+def test_an_inference_model_without_effect_is_refused(model_folder: Path) -> None:
+    with pytest.raises(UsageError, match="no effect"):
+        weights(model_folder, "tiny", takes=False)
+
+
+def test_an_inference_model_of_another_schedule_is_refused(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lavps_cli.core.schedule import Flow
+
+    real = model.load_denoiser
+
+    def flowing(*args: object, **kwargs: object) -> object:
+        return replace(real(*args, **kwargs), schedule=Flow())  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model, "load_denoiser", flowing)
+    with pytest.raises(WeightsError, match="another noise schedule"):
+        weights(model_folder).model(Tiling(0, 0))
+
+
+def test_whole_pictures_where_the_network_is_local(model_folder: Path) -> None:
+    found = weights(model_folder)
+    assert found.tiling(1000, 1000, None, None) == Tiling(0, 0)
+    assert found.tiling(2000, 3000, None, None) == Tiling(512, 64)
+    assert found.tiling(50, 60, 32, None) == Tiling(32, 8)
+    assert found.tiling(50, 60, 32, 3) == Tiling(32, 3)
+
+
+def test_windows_of_the_trained_size_where_it_is_not(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = weights(model_folder)
+    monkeypatch.setitem(found.config, "local", False)
+    assert found.tiling(50, 60, None, None) == Tiling(16, 4)
+
+
+@pytest.mark.parametrize("size", [(9, 13), (16, 16), (50, 31)])
+@pytest.mark.parametrize("tile", [0, 16])
+def test_any_size(model_folder: Path, size: tuple[int, int], tile: int) -> None:
+    ready = weights(model_folder).model(Tiling(tile, tile // 4))
+    xt = torch.randn(2, 3, *size)
+    assert ready.denoiser(xt, torch.tensor(0.5, dtype=torch.float64)).shape == xt.shape
+
+
+def test_devices() -> None:
+    assert devices()[-1] == "cpu"
+    assert pick_device("auto") == torch.device(devices()[0])
+    assert pick_device("cpu") == CPU
+    with pytest.raises(UsageError, match="no such kind"):
+        pick_device("gpu")
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu", "cuda:3"])
+def test_absent_devices(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "devices", lambda: ["cpu"])
+    with pytest.raises(DeviceError) as caught:
+        pick_device(kind)
+    assert kind in caught.value.message
+    assert "--device cpu" in caught.value.hint
+
+
+def test_a_missing_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "devices", lambda: ["cuda:0", "cuda:1", "cpu"])
+    assert pick_device("cuda") == torch.device("cuda")
+    assert pick_device("auto") == torch.device("cuda:0")
+    with pytest.raises(DeviceError, match="only cuda:0, cuda:1, cpu"):
+        pick_device("cuda:2")
+
+
+def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pick_dtype("fp32", CPU) is None
+    assert pick_dtype("fp16", CPU) == torch.float16
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    assert pick_dtype("auto", CPU) == torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert pick_dtype("auto", CPU) is None
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert pick_dtype("auto", CPU) is None
+
+
+def test_missing_weights() -> None:
+    with pytest.raises(WeightsError, match="no weights 'nowhere'"):
+        open_weights(Compute(model="nowhere", device="cpu"))
