@@ -29,7 +29,7 @@ SEEN, UNSEEN = ("sr4", "deblur21", "centre"), ("sr8", "deblur35", "pixels")
 METHODS = {
     "MGDM G=1": (1, False, 1 + 3),
     "MGDM G=2": (2, False, 1 + 6),
-    "LAVPS G=0": (0, True, 1 + 1 + 2),
+    "LAVPS G=0": (0, True, 1 + 2),
     "LAVPS G=1": (1, True, 1 + 1 + 2 + 3),
 }
 

@@ -32,7 +32,7 @@ def _pyramid(path: Path, size: int) -> list[Pixels]:
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """Random crops of `size` x `size`, of every picture at several scales, flipped half the time."""
+    """Random crops of `size` x `size` at several scales, flipped half the time."""
 
     pyramids: Sequence[Sequence[Pixels]]
     probabilities: npt.NDArray[np.float64]

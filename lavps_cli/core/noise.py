@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from lavps_cli.core.types import Image
 
@@ -32,3 +34,10 @@ class Noise:
     def normal_like(self, x: Image) -> Image:
         """Return a standard normal draw of the shape and type of `x`."""
         return self.normal(tuple(x.shape[1:]), x.dtype)
+
+    def some_like(self, x: Image, rows: Bool[Tensor, " b"]) -> Image:
+        """Return the same for some images only: the others get zeros, and nothing is drawn."""
+        w = torch.zeros(x.shape, dtype=x.dtype)
+        for i in rows.nonzero().flatten().tolist():
+            w[i] = torch.randn(x.shape[1:], generator=self._generators[i], dtype=x.dtype)
+        return w.to(self.device)

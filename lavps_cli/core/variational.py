@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from lavps_cli.core.denoiser import Denoiser
@@ -47,8 +47,12 @@ class Start:
     """Where the optimisation of one diffusion step begins."""
 
     q: DiagonalGaussian
-    accepted: Bool[Tensor, " b"] | None
+    accepted: Bool[Tensor, " b"] | None = None
     """Which images took the predicted start; None where none was offered."""
+    xs: Image | None = None
+    """The draw from `q` at which the safeguard looked; None where it did not."""
+    x0: Image | None = None
+    """D(xs, s), which it needed for that."""
 
 
 def objective(q: DiagonalGaussian, c: Context, denoiser: Denoiser, w: Image) -> PerImage:
@@ -71,19 +75,21 @@ def initialise(
     """
     zero_shot = c.bridge
     if inference is None:
-        return Start(zero_shot, None)
+        return Start(zero_shot)
     predicted = inference(c)
     w = noise.normal_like(c.x0)
-    twice = c.s if c.s.ndim == 0 else c.s.repeat(2)
-    both = denoiser(torch.cat([zero_shot.at(w), predicted.at(w)]), twice)
-    x0_zs, x0_ws = both.chunk(2)
+    xs = torch.cat([zero_shot.at(w), predicted.at(w)])
+    x0 = denoiser(xs, c.s if c.s.ndim == 0 else c.s.repeat(2))
+    (xs_zs, xs_ws), (x0_zs, x0_ws) = xs.chunk(2), x0.chunk(2)
     loss_zs = -c.likelihood.log_prob(x0_zs)
     loss_ws = predicted.kl(zero_shot) - c.likelihood.log_prob(x0_ws)
     accepted = loss_ws <= loss_zs
     choose = accepted[:, None, None, None]
-    mu = torch.where(choose, predicted.mu, zero_shot.mu)
-    rho = torch.where(choose, predicted.rho, zero_shot.rho)
-    return Start(DiagonalGaussian(mu, rho), accepted)
+    q = DiagonalGaussian(
+        torch.where(choose, predicted.mu, zero_shot.mu),
+        torch.where(choose, predicted.rho, zero_shot.rho),
+    )
+    return Start(q, accepted, torch.where(choose, xs_ws, xs_zs), torch.where(choose, x0_ws, x0_zs))
 
 
 def refine(
@@ -92,26 +98,33 @@ def refine(
     denoiser: Denoiser,
     noise: Noise,
     *,
-    num_steps: int,
+    num_steps: int | Int[Tensor, " b"],
     lr: float,
     coordinates: Coordinates,
 ) -> DiagonalGaussian:
     """Return q after `num_steps` Adam steps on the objective, lines 17 to 19 of Algorithm 2.
 
     Optimises mu and log sqrt(rho); `whitened` measures mu in deviations of the bridge, which makes
-    `lr` independent of the noise level. Adam starts afresh at every diffusion step.
+    `lr` independent of the noise level. Adam starts afresh at every diffusion step. An image that
+    is given fewer steps than another draws no noise for those it does not take.
     """
-    if num_steps == 0:
+    steps = torch.as_tensor(num_steps).expand(len(q.mu)).to(q.mu.device)
+    most = int(steps.max())
+    if most == 0:
         return q
     unit = c.bridge.rho.sqrt() if coordinates == "whitened" else torch.ones_like(q.mu)
+    mu, rho = q.mu, q.rho
     with torch.enable_grad():
         u = ((q.mu - c.bridge.mu) / unit).detach().requires_grad_()
         log_sigma = (0.5 * q.rho.log()).detach().requires_grad_()
         adam = torch.optim.Adam([u, log_sigma], lr=lr)
-        for _ in range(num_steps):
+        for i in range(most):
+            active = steps > i
             q = DiagonalGaussian(c.bridge.mu + unit * u, (2 * log_sigma).exp())
-            loss = objective(q, c, denoiser, noise.normal_like(q.mu))
+            loss = objective(q, c, denoiser, noise.some_like(q.mu, active))
             u.grad, log_sigma.grad = torch.autograd.grad(loss.sum(), [u, log_sigma])
             adam.step()
-    mu = c.bridge.mu + unit * u.detach()
-    return DiagonalGaussian(mu, (2 * log_sigma.detach()).exp())
+            rows = active[:, None, None, None]
+            mu = torch.where(rows, c.bridge.mu + unit * u.detach(), mu)
+            rho = torch.where(rows, (2 * log_sigma.detach()).exp(), rho)
+    return DiagonalGaussian(mu, rho)

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from lavps_cli import catalog
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError
-from lavps_cli.images import Picture, encode, encode_deep, quantised, write_atomic
+from lavps_cli.images import Picture, Plane, encode, encode_deep, quantised, write_atomic
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.paths import STDIO, Targets
 from lavps_cli.pipeline.problem import Observation
@@ -84,7 +84,7 @@ def deliver(
         )
 
 
-def _visible(finished: Finished, request: Restoration) -> tuple[Image, Image]:
+def _visible(finished: Finished, request: Restoration) -> tuple[Image, Plane]:
     """Return the results as 8-bit files hold them, and the deviation between samples."""
     seen, sampling = finished.seen, request.sampling
     x = seen.seen(finished.posterior.x).clamp(-1, 1)

@@ -86,7 +86,7 @@ def sampler_options(
 
 
 def expected_evaluations(options: Any, *, warm: bool) -> tuple[int, int]:
-    """Return the forward and backward evaluations that one picture will take.
+    """Return the forward and backward evaluations of one picture if every start is accepted.
 
     Args:
         options: Those of Algorithm 2.
@@ -97,8 +97,10 @@ def expected_evaluations(options: Any, *, warm: bool) -> tuple[int, int]:
     for k in range(options.num_steps - 1, 1, -1):
         late = k <= switch
         grad = options.grad_steps_end if late else options.grad_steps_start
-        offer = 3 if warm and late else 0  # Both candidates, and the inference model itself.
-        nfe += options.num_gibbs * (offer + grad + options.num_denoise)
+        offered = warm and late
+        reused = offered and grad == 0 and options.num_denoise == 1
+        offer = 3 if offered else 0  # Both candidates, and the inference model itself.
+        nfe += options.num_gibbs * (offer + grad + (0 if reused else options.num_denoise))
         nbe += options.num_gibbs * grad
     return nfe, nbe
 

@@ -4,15 +4,31 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from lavps_cli.core.denoiser import Denoiser, ddim
-from lavps_cli.core.gaussian import bridge, bridge_between, forward_kernel, standard_normal
+from lavps_cli.core.gaussian import (
+    DiagonalGaussian,
+    bridge,
+    bridge_between,
+    forward_kernel,
+    standard_normal,
+)
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.schedule import ScheduleName, time_grid
 from lavps_cli.core.step import OnStep, Step, check_finite
 from lavps_cli.core.types import Image
-from lavps_cli.core.variational import Coordinates, InferenceModel, context, initialise, refine
+from lavps_cli.core.variational import (
+    Context,
+    Coordinates,
+    InferenceModel,
+    Start,
+    context,
+    initialise,
+    refine,
+)
 from lavps_cli.errors import UsageError
 
 
@@ -25,7 +41,7 @@ class LavpsOptions:
     grad_steps_start: int = 1
     """G_start, gradient steps outside script-T (early, noisy times)."""
     grad_steps_end: int = 1
-    """G_end, gradient steps inside script-T (late times)."""
+    """G_end, gradient steps inside script-T (late times), from an accepted start."""
     lr: float = 0.3
     """eta, step size of Adam; in deviations of the bridge when whitened."""
     switch_ratio: float = 0.8
@@ -65,6 +81,45 @@ class LavpsOptions:
                 )
 
 
+def num_grad_steps(options: LavpsOptions, late: bool, start: Start) -> int | Int[Tensor, " b"]:
+    """Return G_k; an image that fell back to the zero-shot start is given MGDM's steps too.
+
+    Departs from line 17: without it, G_end = 0 would leave such an image without any guidance.
+    """
+    if not late:
+        return options.grad_steps_start
+    if start.accepted is None:
+        return options.grad_steps_end
+    fallback = max(options.grad_steps_start, options.grad_steps_end)
+    return torch.where(start.accepted, options.grad_steps_end, fallback)
+
+
+def descend(
+    start: Start,
+    q: DiagonalGaussian,
+    num_grad: int | Int[Tensor, " b"],
+    c: Context,
+    denoiser: Denoiser,
+    options: LavpsOptions,
+    noise: Noise,
+) -> tuple[Image, Image]:
+    """Return x_s ~ q and the x_0 that DDIM makes of it, lines 20 and 21.
+
+    Where no gradient step changed the start, the safeguard has drawn x_s and denoised it already:
+    with M = 1 nothing is left to do.
+    """
+    etas = noise if options.stochastic else None
+    if start.xs is None or start.x0 is None or options.num_denoise > 1:
+        xs = q.sample(noise)
+        return xs, ddim(denoiser, xs, c.s, options.num_denoise, etas)
+    moved = torch.as_tensor(num_grad).expand(len(q.mu)) > 0
+    if not bool(moved.any()):
+        return start.xs, start.x0
+    rows = moved[:, None, None, None]
+    xs = torch.where(rows, q.at(noise.some_like(q.mu, moved)), start.xs)
+    return xs, torch.where(rows, denoiser(xs, c.s), start.x0)
+
+
 @torch.no_grad()
 def lavps(
     denoiser: Denoiser,
@@ -98,20 +153,17 @@ def lavps(
     for k in range(num_steps - 1, 1, -1):  # line 3
         s, t, t_next = times[k - 1], times[k], times[k + 1]  # line 4, all weight on t_{k-1}
         late = k <= switch
-        num_grad = options.grad_steps_end if late else options.grad_steps_start
         xt_next = xt
         xt = bridge(schedule, x0, xt_next, s=t, t=t_next).sample(noise)  # line 5
         for _ in range(options.num_gibbs):  # line 6
             c = context(denoiser, x0, xt, s, t, likelihood)  # line 7
             start = initialise(c, denoiser, inference if late else None, noise)  # lines 8-16
+            num_grad = num_grad_steps(options, late, start)
             q = refine(  # lines 17-19
                 start.q, c, denoiser, noise,
                 num_steps=num_grad, lr=options.lr, coordinates=options.coordinates,
             )  # fmt: skip
-            xs = q.sample(noise)  # line 20
-            x0 = ddim(  # line 21
-                denoiser, xs, s, options.num_denoise, noise if options.stochastic else None
-            )
+            xs, x0 = descend(start, q, num_grad, c, denoiser, options, noise)  # lines 20-21
             if options.renoise == "bridge":  # line 22
                 xt = bridge_between(schedule, xs, xt_next, s, t, t_next).sample(noise)
             else:
