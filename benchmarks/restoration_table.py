@@ -20,15 +20,15 @@ from problems import CPU, SIGMA_Y, TASKS, folder, photographs, problem, psnr
 from skimage.restoration import denoise_tv_chambolle, inpaint_biharmonic
 from torch.nn import functional as F
 
-from lavps_cli.catalog import PRESETS
 from lavps_cli.core.denoiser import CountedDenoiser
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.types import Image
 from lavps_cli.metrics.ssim import ssim
 from lavps_cli.models.tiled import TiledDenoiser
-from lavps_cli.samplers.lavps import LavpsOptions, lavps
-from lavps_cli.weights.checkpoint import load_denoiser, load_inference
+from lavps_cli.pipeline.sampling import sampler_options
+from lavps_cli.samplers.lavps import lavps
+from lavps_cli.weights.checkpoint import load_denoiser, load_inference, read_config
 from lavps_cli.weights.index import inference_for, resolve
 
 SAMPLES = 8
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--preset", default="balanced")
     parser.add_argument("--method", default="lavps")
     parser.add_argument("--model", default="default")
+    parser.add_argument("-O", "--option", action="append", default=[])
     parser.add_argument("--tasks", default=",".join(TASKS))
     given = parser.parse_args()
     done = (
@@ -96,7 +97,8 @@ def main() -> None:
     denoiser = TiledDenoiser(prior, 0, 0, prior.multiple)
     beside = inference_for(home) if given.method == "lavps" else None
     inference = beside and load_inference(beside, device=CPU, autocast=torch.bfloat16)
-    options = LavpsOptions(**PRESETS[given.preset])
+    trained = None if beside is None else float(read_config(beside)["switch_ratio"])
+    options = sampler_options(given.method, given.preset, given.option, trained)
     pictures = (
         photographs(given.size) if given.pictures is None else folder(given.pictures, given.size)
     )

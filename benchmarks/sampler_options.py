@@ -25,8 +25,8 @@ TASKS = ("sr4", "deblur21", "centre")
 CHANGES: dict[str, dict[str, object]] = {
     "default": {},
     "grid=vp": {"grid": "vp"},
-    "renoise=forward": {"renoise": "forward"},
-    "grid=vp renoise=forward": {"grid": "vp", "renoise": "forward"},
+    "renoise=bridge": {"renoise": "bridge"},
+    "grid=vp renoise=bridge": {"grid": "vp", "renoise": "bridge"},
     "coordinates=raw lr=0.03": {"coordinates": "raw", "lr": 0.03},
     "coordinates=raw lr=0.01": {"coordinates": "raw", "lr": 0.01},
     "lr=0.1": {"lr": 0.1},

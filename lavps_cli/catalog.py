@@ -50,10 +50,28 @@ SAMPLERS: dict[str, Sampler] = {
     ),
 }
 
-PRESETS: dict[str, dict[str, int]] = {
-    "fast": {"num_steps": 30},
-    "balanced": {"num_steps": 100},
-    "best": {"num_steps": 200},
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """How far a sampler goes: options with an inference model, and without one."""
+
+    warm: dict[str, int]
+    cold: dict[str, int]
+
+
+PRESETS: dict[str, Preset] = {
+    "fast": Preset(
+        warm={"num_steps": 40, "grad_steps_end": 0},
+        cold={"num_steps": 40},
+    ),
+    "balanced": Preset(
+        warm={"num_steps": 100, "grad_steps_end": 0},
+        cold={"num_steps": 100},
+    ),
+    "best": Preset(
+        warm={"num_steps": 200, "grad_steps_end": 1},
+        cold={"num_steps": 200, "grad_steps_end": 2},
+    ),
 }
 
 METRICS: dict[str, str] = {

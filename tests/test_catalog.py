@@ -22,7 +22,8 @@ def test_samplers_resolve(name: str) -> None:
     options = catalog.resolve(entry.options)
     assert is_dataclass(options)
     for preset in catalog.PRESETS.values():
-        options(**preset)
+        options(**preset.warm)
+        options(**preset.cold)
 
 
 @pytest.mark.parametrize("reference", list(catalog.METRICS.values()))

@@ -14,16 +14,13 @@ from PIL import ExifTags, ImageCms
 from PIL import Image as PillowImage
 
 from lavps_cli.errors import DataError, OutputError, UsageError
-from lavps_cli.images import (
-    FORMATS,
-    Picture,
+from lavps_cli.images.picture import FORMATS, Metadata, Picture, quantised, to_bytes
+from lavps_cli.images.reading import load_matrix, load_picture
+from lavps_cli.images.writing import (
     encode,
     encode_deep,
     format_of,
-    load_matrix,
-    load_picture,
-    quantised,
-    to_bytes,
+    with_writable_metadata,
     write_atomic,
 )
 
@@ -266,3 +263,43 @@ def test_writes_are_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_pictures_of_the_api_need_no_file() -> None:
     assert Picture(torch.zeros(1, 3, 4, 5)).size == (5, 4)
+
+
+def test_damaged_metadata_do_not_cost_the_picture(
+    scene: Bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: PillowImage.Exif, tag: int) -> dict[int, Any]:
+        raise KeyError(tag)
+
+    source = filed(PillowImage.fromarray(scene), "PNG", exif=exif(6))
+    monkeypatch.setattr(PillowImage.Exif, "get_ifd", broken)
+    picture = load_picture(source, "in.png")
+    assert picture.metadata.partial
+    assert picture.metadata.exif == b""
+
+
+def test_tiffs_keep_what_they_can(scene: Bytes) -> None:
+    source = filed(PillowImage.fromarray(scene), "JPEG", exif=exif(8), dpi=(300, 300))
+    again = PillowImage.open(io.BytesIO(encode(load_picture(source, "in.jpg"), "tiff")))
+    assert again.getexif()[ExifTags.Base.Artist] == "A. Photographer"
+    assert again.size == (32, 48)
+    assert again.info["dpi"] == pytest.approx((300, 300))
+
+
+def test_metadata_that_do_not_fit_are_left_out() -> None:
+    picture = Picture(torch.zeros(1, 3, 2, 2), metadata=Metadata(exif=b"Exif\0\0" + bytes(70_000)))
+    assert with_writable_metadata(picture, "png") is picture
+    assert with_writable_metadata(picture, "jpg").metadata == Metadata(partial=True)
+
+
+def test_pipes_by_name(scene: Bytes, tmp_path: Path) -> None:
+    import os
+    import threading
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = filed(PillowImage.fromarray(scene))
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    assert load_picture(pipe, "pipe").size == (48, 32)
+    writer.join()

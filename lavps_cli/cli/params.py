@@ -23,6 +23,12 @@ def _unset(panel: str, *names: str, **more: Any) -> Any:
     return _option(panel, *names, show_default=False, **more)
 
 
+def _model_names() -> list[str]:
+    from lavps_cli.weights.index import bundled
+
+    return ["default", *bundled()]
+
+
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
@@ -154,7 +160,14 @@ KeepKnown = Annotated[
     ),
 ]
 Method = Annotated[
-    str, _option(SAMPLING, "--method", metavar="|".join(catalog.SAMPLERS), help="Sampler.")
+    str,
+    _option(
+        SAMPLING,
+        "--method",
+        metavar="|".join(catalog.SAMPLERS),
+        help="Sampler.",
+        autocompletion=lambda: list(catalog.SAMPLERS),
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -162,7 +175,14 @@ Settings = Annotated[
 ]
 
 ModelName = Annotated[
-    str, _option(MODEL, "--model", metavar="NAME|DIR", help="The prior; see `lavps models`.")
+    str,
+    _option(
+        MODEL,
+        "--model",
+        metavar="NAME|DIR",
+        help="The prior; see `lavps models`.",
+        autocompletion=_model_names,
+    ),
 ]
 InferenceName = Annotated[
     str | None,
@@ -171,13 +191,18 @@ InferenceName = Annotated[
         "--inference",
         metavar="NAME|DIR|none",
         help="The inference model; the one of the prior if not said.",
+        autocompletion=lambda: [*_model_names(), "none"],
     ),
 ]
 
 Device = Annotated[
     str,
     _option(
-        COMPUTE, "--device", metavar="auto|cpu|cuda[:i]|mps|xpu", help="auto: the fastest present."
+        COMPUTE,
+        "--device",
+        metavar="auto|cpu|cuda[:i]|mps|xpu",
+        help="auto: the fastest present.",
+        autocompletion=lambda: ["auto", "cpu", "cuda", "mps", "xpu"],
     ),
 ]
 Dtype = Annotated[

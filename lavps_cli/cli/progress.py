@@ -46,8 +46,13 @@ class Terminal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the bar off the screen, before a result is printed on it."""
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
 
     def note(self, text: str) -> None:
         if not self.quiet:
@@ -85,7 +90,7 @@ class Terminal:
 
         if self._bar is None:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn("{task.fields[left]}"),
             )

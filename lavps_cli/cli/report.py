@@ -20,6 +20,7 @@ def report(outcomes: "Iterable[Outcome]", terminal: Terminal, *, as_json: bool) 
     summary = Summary()
     for outcome in outcomes:
         summary.add(outcome)
+        terminal.clear()
         if isinstance(outcome, Failure):
             terminal.error(error_text(outcome.error))
         if as_json:

@@ -8,11 +8,15 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.schedule import Schedule
 from lavps_cli.core.types import Image, Time
 from lavps_cli.errors import UsageError
+
+KEPT_PIXELS = 2**17
+"""Of so many pixels of windows the network's activations are kept for the gradient."""
 
 
 def window_starts(length: int, tile: int, overlap: int) -> list[int]:
@@ -47,7 +51,8 @@ def blend_windows(
 
     The fading weights are separable and sum to one at every pixel; a border of the picture does
     not fade. A picture smaller than a window, or whose sides are not multiples of `multiple` when
-    taken at once, is continued by reflection at the right and at the bottom, and cut back.
+    taken at once, is continued by reflection at the right and at the bottom, and cut back. Memory
+    is bounded: for the gradient, windows beyond KEPT_PIXELS go through the network again.
 
     Args:
         network: Takes (n, c, h, w) to (n, c2, h, w). It is given windows of all pictures of the
@@ -70,7 +75,7 @@ def blend_windows(
     windows = x.index_select(-2, ys).index_select(-1, xs)
     windows = windows.view(b, c, len(rows), tile, len(cols), tile).permute(2, 4, 0, 1, 3, 5)
     chunks = torch.split(windows.reshape(-1, c, tile, tile), max(batch // b, 1) * b)
-    out = torch.cat([network(chunk) for chunk in chunks])
+    out = torch.cat(_each(network, chunks))
 
     out = out.view(len(rows), len(cols), b, -1, tile, tile).permute(2, 3, 0, 4, 1, 5)
     out = out.reshape(b, -1, len(rows) * tile, len(cols) * tile)
@@ -79,6 +84,19 @@ def blend_windows(
     out = out * _fade(rows, tile).to(out)[:, None]
     out = out.new_zeros(*out.shape[:-2], h, w).index_add(-2, ys, out)
     return out[..., :height, :width]
+
+
+def _each(network: Callable[[Image], Image], chunks: tuple[Tensor, ...]) -> list[Tensor]:
+    """Return `network` of every chunk of windows."""
+    results: list[Tensor] = []
+    pixels = 0
+    for chunk in chunks:
+        pixels += len(chunk) * chunk.shape[-2] * chunk.shape[-1]
+        if torch.is_grad_enabled() and pixels > KEPT_PIXELS:
+            results.append(checkpoint(network, chunk, use_reentrant=False))
+        else:
+            results.append(network(chunk))
+    return results
 
 
 @dataclass(frozen=True, eq=False)

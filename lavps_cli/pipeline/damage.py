@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from lavps_cli.catalog import TaskName
 from lavps_cli.core.likelihood import observe
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError, UsageError
-from lavps_cli.images import Picture
+from lavps_cli.images.picture import Picture
 from lavps_cli.options import parse_noise
 from lavps_cli.pipeline.degradation import (
     Degradation,
@@ -33,6 +35,8 @@ class Degraded:
     observation: Observation
     clean: Image
     """What was damaged, cut where the reduction needs it."""
+    alpha: Float[Tensor, "1 1 h2 w2"] | None
+    """The transparency of what is seen of it."""
     record: Record
     notes: tuple[str, ...] = ()
 
@@ -109,7 +113,10 @@ def degrade_picture(picture: Picture, name: str, problem: Problem, seed: int) ->
         noise_source="flags" if given is not None else "default",
         shape=(x.shape[-2], x.shape[-1]),
     )
-    return Degraded(observation=seen, clean=x, record=record, notes=tuple(notes))
+    alpha = picture.alpha
+    if alpha is not None:
+        alpha = seen.seen(alpha[..., : x.shape[-2], : x.shape[-1]])
+    return Degraded(observation=seen, clean=x, alpha=alpha, record=record, notes=tuple(notes))
 
 
 def _damage_mask(picture: Picture, name: str, problem: Problem, seed: int) -> MaskChoice:

@@ -6,7 +6,7 @@ from typing import cast, get_args
 from lavps_cli.catalog import SCALES, DownsampleName, TaskName
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.errors import DataError, UsageError
-from lavps_cli.images import Picture
+from lavps_cli.images.picture import Picture
 from lavps_cli.operators.bicubic import BicubicDownsampling
 from lavps_cli.operators.blur import Blur, Boundary
 from lavps_cli.operators.denoising import Denoising

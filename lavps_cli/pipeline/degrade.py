@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lavps_cli.errors import LavpsError, UsageError
-from lavps_cli.images import RECORD_KEY, Picture, encode, load_picture, write_atomic
+from lavps_cli.images.picture import RECORD_KEY, Picture
+from lavps_cli.images.reading import load_picture
+from lavps_cli.images.writing import encode, write_atomic
 from lavps_cli.options import parse_pixels
 from lavps_cli.pipeline.damage import Degraded, degrade_picture, required_task
 from lavps_cli.pipeline.degradation import check_problem
@@ -19,6 +21,7 @@ from lavps_cli.pipeline.paths import (
     claim,
     make_folders,
     name_of,
+    places_of,
     plan_targets,
 )
 from lavps_cli.pipeline.record import to_text
@@ -81,7 +84,8 @@ def _one(
         mask=request.save_mask,
     )
     output = str(targets.files[0]) if targets.files else STDIO
-    if not claim(targets, source, request.output.existing, claimed):
+    inputs = places_of(request.inputs)
+    if not claim(targets, source, request.output.existing, claimed, inputs):
         listener.detail(f"{name}: {output} exists, skipped")
         return Result(status="skipped", input=source, output=output, task=task)
     details = {
@@ -96,7 +100,7 @@ def _one(
     text = to_text(made.record)
     if '"mask":null' in text:
         listener.warn(f"the mask of {name} is too large for the record; keep it with --save-mask.")
-    file = replace(picture, pixels=made.observation.y, alpha=_alpha(picture, made))
+    file = replace(picture, pixels=made.observation.y, alpha=_alpha(made))
     content = encode(file, "png", text={RECORD_KEY: text})
     if targets.mask is not None:
         write_atomic(targets.mask, encode(_mask_picture(made), "png"))
@@ -109,12 +113,10 @@ def _one(
     return Result(input=source, output=output, task=task, details=details)
 
 
-def _alpha(picture: Picture, made: Degraded) -> Float[Tensor, "1 1 h w"] | None:
-    if picture.alpha is None:
+def _alpha(made: Degraded) -> Float[Tensor, "1 1 h w"] | None:
+    if made.alpha is None:
         return None
-    h, w = made.clean.shape[-2:]
-    alpha = made.observation.seen(picture.alpha[..., :h, :w])
-    return interpolate(alpha, tuple(made.observation.y.shape[-2:]), mode="area")
+    return interpolate(made.alpha, tuple(made.observation.y.shape[-2:]), mode="area")
 
 
 def _mask_picture(made: Degraded) -> Picture:

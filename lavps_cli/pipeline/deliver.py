@@ -12,13 +12,14 @@ from torch.nn.functional import interpolate
 from lavps_cli import catalog
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError
-from lavps_cli.images import Picture, Plane, encode, encode_deep, quantised, write_atomic
+from lavps_cli.images.picture import Picture, Plane, quantised
+from lavps_cli.images.writing import encode, encode_deep, write_atomic
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.paths import STDIO, Targets
 from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Pipes, Result
-from lavps_cli.pipeline.run import Posterior
+from lavps_cli.pipeline.run import Posterior, residuals
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,6 +57,10 @@ def deliver(
         uncertainty = {"output": str(targets.uncertainty), "scale": top / 65535}
     if targets.compare is not None:
         write_atomic(targets.compare, _comparison(finished.seen, x))
+    drawn = finished.posterior.x
+    residual = residuals(
+        finished.seen, drawn.mean(0, keepdim=True) if request.sampling.mean else drawn
+    )
     shared = _about_input(finished, request, weights)
     for i, row in enumerate(torch.split(x, 1)):
         file = replace(picture, pixels=row, alpha=alpha)
@@ -73,7 +78,7 @@ def deliver(
             | {
                 "seconds": round(finished.seconds / len(x), 3),
                 "residual": {
-                    "rmse": round(finished.posterior.residual[i], 6),
+                    "rmse": round(residual[i], 6),
                     "expected": round(finished.seen.sigma_y, 6),
                 },
                 "uncertainty": uncertainty,
@@ -131,15 +136,14 @@ def _about_run(
     finished: Finished, request: Restoration, weights: Weights, options: Any, i: int
 ) -> dict[str, Any]:
     posterior, sampling = finished.posterior, request.sampling
-    offered = posterior.offered
-    accepted = sum(posterior.accepted) if sampling.mean else posterior.accepted[i]
+    rows = range(sampling.samples) if sampling.mean else (i,)  # A mean takes all of them.
     return {
         "steps": options.num_steps,
-        "nfe": posterior.nfe,
-        "nbe": posterior.nbe,
+        "nfe": sum(posterior.nfe[row] for row in rows),
+        "nbe": sum(posterior.nbe[row] for row in rows),
         "safeguard": {
-            "accepted": accepted,
-            "offered": offered * (sampling.samples if sampling.mean else 1),
+            "accepted": sum(posterior.accepted[row] for row in rows),
+            "offered": posterior.offered * len(rows),
         },
         "seed": sampling.seed,
         "sample": None if sampling.mean else i,
@@ -174,7 +178,8 @@ def _fate_of_metadata(picture: Picture, format_name: str) -> str:
     if not picture.metadata:
         return "none"
     # Pillow drops the inner EXIF directories in TIFF.
-    return "partial" if format_name == "tiff" and picture.metadata.exif else "kept"
+    cut = picture.metadata.partial or (format_name == "tiff" and picture.metadata.exif)
+    return "partial" if cut else "kept"
 
 
 def _metrics(x: Image, clean: Image | None) -> dict[str, float | None] | None:

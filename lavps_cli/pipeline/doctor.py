@@ -13,7 +13,7 @@ import torch
 
 from lavps_cli import __version__
 from lavps_cli.errors import LavpsError
-from lavps_cli.images import FORMATS, is_writable
+from lavps_cli.images.picture import FORMATS, is_writable
 from lavps_cli.pipeline.model import devices, open_weights
 from lavps_cli.pipeline.requests import Compute
 from lavps_cli.weights.index import bundled

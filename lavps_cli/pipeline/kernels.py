@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lavps_cli.errors import DataError, LavpsError, UsageError
-from lavps_cli.images import load_matrix
+from lavps_cli.images.reading import load_matrix
 from lavps_cli.operators.kernels import (
     Kernel,
     box_kernel,

@@ -8,7 +8,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from lavps_cli.errors import DataError, UsageError
-from lavps_cli.images import Picture, load_matrix
+from lavps_cli.images.picture import Picture
+from lavps_cli.images.reading import load_matrix
 from lavps_cli.operators.inpainting import Mask, centre_mask, pixel_mask, rectangle_mask
 
 DRAWS = ("centre", "rectangle", "pixels")

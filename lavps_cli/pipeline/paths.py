@@ -4,8 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lavps_cli.catalog import ExistingName
 from lavps_cli.errors import OutputError, UsageError
-from lavps_cli.images import FORMATS, Picture, check_format, check_target, format_of
+from lavps_cli.images.picture import FORMATS, Picture
+from lavps_cli.images.writing import check_format, check_target, format_of
 from lavps_cli.pipeline.requests import Output
 
 STDIO = "-"
@@ -153,23 +155,34 @@ def _filled(template: str, values: dict[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
 
 
-def claim(targets: Targets, source: str, existing: str, claimed: dict[Path, str]) -> bool:
+def places_of(inputs: tuple[str, ...]) -> frozenset[Path]:
+    """Return where inputs lie, so that none is overwritten."""
+    return frozenset(Path(source).resolve() for source in inputs if source != STDIO)
+
+
+def claim(
+    targets: Targets,
+    source: str,
+    existing: ExistingName,
+    claimed: dict[Path, str],
+    inputs: frozenset[Path],
+) -> bool:
     """Check that the files may be written, and return whether there is anything to do.
 
     Args:
         targets: The files.
-        source: The input, which is never overwritten.
+        source: The input.
         existing: What to do about files that are there.
         claimed: Files of this run and their inputs; grows.
+        inputs: Files that are never overwritten.
 
     Raises:
         OutputError: One may not be written.
     """
-    own = None if source == STDIO else Path(source).resolve()
     for path in targets.all:
         place = path.resolve()
-        if place == own:
-            raise OutputError(f"{path} would replace its own input.", "Write elsewhere:  -o DIR/")
+        if place in inputs:
+            raise OutputError(f"{path} would replace an input.", "Write elsewhere:  -o DIR/")
         if place in claimed:
             raise OutputError(
                 f"{path} is already the result of {claimed[place]}.",

@@ -9,7 +9,7 @@ from lavps_cli.catalog import TaskName
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.types import Image, Measurement
 from lavps_cli.errors import UsageError
-from lavps_cli.images import Picture
+from lavps_cli.images.picture import Picture
 from lavps_cli.options import parse_noise
 from lavps_cli.pipeline.degradation import (
     Degradation,

@@ -1,7 +1,7 @@
 """`lavps restore`: damaged pictures in, samples of their posterior out."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ import torch
 from lavps_cli import catalog
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError, LavpsError, UsageError
-from lavps_cli.images import Picture, load_picture
+from lavps_cli.images.picture import Picture
+from lavps_cli.images.reading import load_picture
+from lavps_cli.images.writing import with_writable_metadata
 from lavps_cli.options import parse_count, parse_pixels
 from lavps_cli.pipeline.damage import degrade_picture, required_task
 from lavps_cli.pipeline.degradation import check_problem
@@ -24,6 +26,7 @@ from lavps_cli.pipeline.paths import (
     claim,
     make_folders,
     name_of,
+    places_of,
     plan_targets,
 )
 from lavps_cli.pipeline.problem import Observation, observation
@@ -91,6 +94,37 @@ def _introduce(request: Restoration, weights: Weights, listener: Listener) -> No
     listener.note(f"{weights.folder.name} on {weights.device}, {weights.dtype}{threads}")
 
 
+def _check_scene(seen: Observation, name: str, max_pixels: int) -> None:
+    height, width = seen.shape
+    if height * width > max_pixels:
+        raise DataError(
+            f"the result of {name} would have {width}x{height} pixels, more than "
+            f"--max-pixels {max_pixels}.",
+            f"If you want it:  --max-pixels {height * width}",
+        )
+
+
+def _record_of(picture: Picture, name: str) -> tuple[Record | None, list[str]]:
+    """Return the record in a picture, or why it is none."""
+    if picture.record is None:
+        return None, []
+    try:
+        return from_text(picture.record, picture.size), []
+    except DataError as error:
+        return None, [f"{name}: {error.message}"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """One picture and the problem that it poses."""
+
+    picture: Picture
+    seen: Observation
+    clean: Image | None
+    """What to score against, if it is known."""
+    warnings: list[str]
+
+
 @dataclass(frozen=True, eq=False)
 class _Run:
     """One command: its weights, and the names it has used so far."""
@@ -105,15 +139,13 @@ class _Run:
     def picture(self, source: str, index: int) -> Iterator[Result]:
         """Restore one picture."""
         request, name = self.request, name_of(source)
-        raw = self.pipes.read() if source == STDIO else Path(source)
-        picture = load_picture(raw, name, parse_pixels(request.compute.max_pixels))
-        seen, clean, warnings = self._problem(picture, name)
-        for warning in warnings:
+        case = self._read(source)
+        seen = case.seen
+        for warning in case.warnings:
             self.listener.warn(warning)
-        if request.problem.mask == "alpha" and not request.sampling.simulate:
-            picture = replace(picture, alpha=None)  # What was transparent is filled.
-        targets = self._targets(source, picture, seen)
-        if not claim(targets, source, request.output.existing, self.claimed):
+        targets = self._targets(source, case.picture, seen)
+        inputs = places_of(request.inputs)
+        if not claim(targets, source, request.output.existing, self.claimed, inputs):
             output = str(targets.files[0])
             self.listener.detail(f"{name}: {output} exists, skipped")
             yield Result(status="skipped", input=source, output=output, task=seen.degradation.task)
@@ -125,24 +157,10 @@ class _Run:
             f"({seen.noise_source}), scene {seen.shape[1]}x{seen.shape[0]}, tile {tiling.tile}"
         )
         if request.dry_run:
-            yield self._plan(source, picture, seen, targets, tiling.tile)
+            yield self._plan(source, case.picture, seen, targets, tiling.tile)
             return
         make_folders(targets)
         started = time.monotonic()
-
-        def on_step(done: int, total: int) -> None:
-            left = (time.monotonic() - started) * (total - done) / done
-            self.listener.progress(
-                Progress(
-                    input=name,
-                    index=index,
-                    count=len(request.inputs),
-                    done=done,
-                    total=total,
-                    seconds_left=left,
-                )
-            )
-
         posterior = sample_posterior(
             seen,
             self.weights,
@@ -152,35 +170,58 @@ class _Run:
             seed=request.sampling.seed,
             samples=request.sampling.samples,
             batch=parse_count("--batch-size", request.compute.batch_size, 1),
-            on_step=on_step,
+            on_step=self._watch(name, index, started),
         )
         finished = Finished(
             source=source,
-            picture=picture,
+            picture=with_writable_metadata(case.picture, targets.format),
             seen=seen,
-            clean=clean,
+            clean=case.clean,
             targets=targets,
             posterior=posterior,
             seconds=time.monotonic() - started,
-            warnings=warnings,
+            warnings=case.warnings,
         )
         yield from deliver(finished, request, self.weights, self.options, self.pipes)
 
-    def _problem(self, picture: Picture, name: str) -> tuple[Observation, Image | None, list[str]]:
-        """Return the observation, the clean picture if it is known, and warnings."""
-        request = self.request
+    def _watch(self, name: str, index: int, started: float) -> Callable[[int, int], None]:
+        """Return what tells the listener about every step."""
+
+        def on_step(done: int, total: int) -> None:
+            left = (time.monotonic() - started) * (total - done) / done
+            count = len(self.request.inputs)
+            self.listener.progress(
+                Progress(
+                    input=name,
+                    index=index,
+                    count=count,
+                    done=done,
+                    total=total,
+                    seconds_left=left,
+                )
+            )
+
+        return on_step
+
+    def _read(self, source: str) -> _Case:
+        """Read one picture and what there is to know about it."""
+        request, name = self.request, name_of(source)
+        max_pixels = parse_pixels(request.compute.max_pixels)
+        raw = self.pipes.read() if source == STDIO else Path(source)
+        picture = load_picture(raw, name, max_pixels)
         if request.sampling.simulate:
             made = degrade_picture(picture, name, request.problem, request.sampling.seed)
-            return made.observation, made.observation.seen(made.clean), list(made.notes)
-        record: Record | None = None
-        warnings = []
-        if picture.record is not None:
-            try:
-                record = from_text(picture.record, picture.size)
-            except DataError as error:
-                warnings.append(f"{name}: {error.message}")
-        seen = observation(picture, name, request.problem, record)
-        return seen, None, warnings + list(seen.warnings)
+            seen, clean = made.observation, made.observation.seen(made.clean)
+            picture = replace(picture, pixels=clean, alpha=made.alpha)
+            case = _Case(picture, seen, clean, list(made.notes))
+        else:
+            record, warnings = _record_of(picture, name)
+            seen = observation(picture, name, request.problem, record)
+            if request.problem.mask == "alpha":
+                picture = replace(picture, alpha=None)  # What was transparent is filled.
+            case = _Case(picture, seen, None, warnings + list(seen.warnings))
+        _check_scene(case.seen, name, max_pixels)
+        return case
 
     def _targets(self, source: str, picture: Picture, seen: Observation) -> Targets:
         sampling = self.request.sampling

@@ -24,12 +24,11 @@ class Posterior:
     """Samples of one picture's posterior, on the CPU."""
 
     x: Image
-    nfe: int
-    nbe: int
+    nfe: list[int]
+    """Per sample, as are those below."""
+    nbe: list[int]
     accepted: list[int]
     offered: int
-    residual: list[float]
-    """Root mean square of A(x) - y over what is measured, per sample."""
     tile: int
     oom_retries: int
 
@@ -140,17 +139,17 @@ def _sample(
     x = torch.cat([part.x.cpu() for part in parts])
     return Posterior(
         x=x,
-        nfe=parts[0].nfe,
-        nbe=parts[0].nbe,
+        nfe=[part.nfe for part in parts for _ in part.x],
+        nbe=[part.nbe for part in parts for _ in part.x],
         accepted=[count for part in parts for count in part.accepted],
         offered=parts[0].offered,
-        residual=_residual(seen, x),
         tile=tiling.tile,
         oom_retries=retries,
     )
 
 
-def _residual(seen: Observation, x: Image) -> list[float]:
+def residuals(seen: Observation, x: Image) -> list[float]:
+    """Return the root mean square of A(x) - y over what is measured, per picture."""
     if seen.y.shape[1] == 1:
         x = x.mean(1, keepdim=True)
     difference = seen.A(x) - seen.y

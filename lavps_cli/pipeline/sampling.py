@@ -72,7 +72,8 @@ def sampler_options(
         UsageError: A text is wrong, or asks more of the inference model than it learnt.
     """
     cls = catalog.resolve(catalog.sampler(method).options)
-    values: dict[str, Any] = dict(catalog.PRESETS[preset])
+    chosen = catalog.PRESETS[preset]
+    values: dict[str, Any] = dict(chosen.cold if trained is None else chosen.warm)
     given = parse_settings(cls, settings)
     if trained is not None:
         values["switch_ratio"] = trained
@@ -82,7 +83,11 @@ def sampler_options(
                 f"{trained} and above.",
                 f"Use:  -O switch_ratio={trained}   or --inference none",
             )
-    return cls(**(values | given))
+    try:
+        return cls(**(values | given))
+    except UsageError as error:
+        hint = error.hint or "Names and defaults:  lavps models list --samplers"
+        raise UsageError(f"-O {error.message}", hint) from error
 
 
 def expected_evaluations(options: Any, *, warm: bool) -> tuple[int, int]:

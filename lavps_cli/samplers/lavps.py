@@ -52,7 +52,7 @@ class LavpsOptions:
     """R, Gibbs repetitions."""
     grid: ScheduleName = "flow"
     """Times uniform under this schedule; the noise ratios count, not the prior's own times."""
-    renoise: Literal["bridge", "forward"] = "bridge"
+    renoise: Literal["bridge", "forward"] = "forward"
     """`forward`: x_t ~ q(x_t | x_s) as printed; `bridge`: given the previous x_t too."""
     coordinates: Coordinates = "whitened"
     """`whitened` or `raw` coordinates of the optimisation."""

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 
 from lavps_cli.core.denoiser import Denoiser
-from lavps_cli.core.gaussian import DiagonalGaussian, bridge, bridge_between
+from lavps_cli.core.gaussian import DiagonalGaussian, bridge, forward_kernel
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.schedule import over
@@ -71,8 +71,7 @@ class Trajectories:
         """Move every picture one step down by the prediction `q`; those that arrive begin again."""
         schedule = self.denoiser.schedule
         xs = q.at(self.normal_like(q.mu))
-        t_next = (self._k + 1) / self._K * schedule.T
-        xt = bridge_between(schedule, xs, self._xt_next, c.s, c.t, t_next)
+        xt = forward_kernel(schedule, xs, c.s, c.t)
         x0, self._xt_next = self.denoiser(xs, c.s), xt.at(self.normal_like(xs))
         self._k = self._k - 1
         arrived = self._k < 2

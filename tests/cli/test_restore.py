@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_the_settings_digest_knows_what_decides_the_pixels(
 
     base = digest()
     assert digest("-q", "--progress", "plain", "--batch-size", "1", "--compare") == base
-    assert digest("--preset", "best") == base  # -O num_steps decides.
+    assert digest("--preset", "fast") == base  # -O num_steps decides.
     for flags in (("--seed", "1"), ("--noise", "0.2"), ("-O", "lr=0.2"), ("--tile", "16")):
         assert digest(*flags) != base
 
@@ -290,9 +291,10 @@ def test_a_dry_run_writes_nothing(
     result = restore(photo, "--scale", "4", "-n", "-o", f"{tmp_path}/new/")
     assert (result.exit_code, result.stdout) == (0, "")
     assert f"{photo} -> {tmp_path}/new/photo.png: size_in 48x32, size_out 192x128" in result.stderr
-    (plan,) = lines(restore(photo, "--scale", "4", "-n", "--json"))
+    flags = ("--scale", "4", "--json", "--inference", "none")
+    (plan,) = lines(restore(photo, *flags, "-n"))
     assert (plan["type"], plan["size_out"]) == ("plan", [192, 128])
-    (line,) = lines(restore(photo, "--scale", "4", "--json", "-o", tmp_path / "x.png"))
+    (line,) = lines(restore(photo, *flags, "-o", tmp_path / "x.png"))
     assert (plan["nfe"], plan["nbe"]) == (line["nfe"], line["nbe"])
     assert listed(photo.parent) == ["photo.png"]
     assert not (tmp_path / "new").exists()
@@ -326,3 +328,28 @@ def test_without_inference_model_it_says_so(
 def test_tiles(restore: Lavps, lines: Lines, photo: Path) -> None:
     result = restore(photo, "--task", "denoise", "--tile", "16", "--overlap", "4", "--json")
     assert lines(result)[0]["tile"] == 16
+
+
+def test_what_is_cut_off_cuts_the_transparency(restore: Lavps, photo: Path, scene: Bytes) -> None:
+    clear = photo.with_name("clear.png")
+    image = PillowImage.fromarray(scene).convert("RGBA")
+    image.putalpha(PillowImage.fromarray(scene[:, :, 1]))
+    image.save(clear)
+    assert restore(clear, "--scale", "3", "--simulate").exit_code == 0
+    alpha = pixels(photo.with_name("clear.restored.png"))[:, :, 3]
+    assert np.array_equal(alpha, scene[:30, :, 1])
+
+
+def test_the_bar_is_gone_before_a_result_is_printed() -> None:
+    from lavps_cli.cli.progress import Terminal
+    from lavps_cli.pipeline.results import Progress
+
+    step = Progress(input="[in].png", index=1, count=2, done=1, total=2, seconds_left=3970.0)
+    with Terminal("bar", quiet=False, verbose=0) as terminal:
+        terminal.progress(step)
+        assert terminal._bar is not None
+        terminal.note("[a note]")
+        terminal.clear()
+        assert terminal._bar is None
+    assert step.text == "[1/2] [in].png: step 1/2, 1 h 06 min left"
+    assert replace(step, count=1, seconds_left=61.0).text == "[in].png: step 1/2, 1 min 01 s left"

@@ -165,6 +165,33 @@ def test_no_step_leaves_the_start() -> None:
 
 
 @each_coordinates
+def test_refining_begins_where_it_is_told(coordinates: Coordinates) -> None:
+    c = problem()
+    begin = DiagonalGaussian(c.bridge.mu + random(2, 1, 3, 4, seed=8), 0.3 * c.bridge.rho)
+    noise = Noise([0, 1], CPU)
+    q = refine(begin, c, GAUSSIAN, noise, num_steps=1, lr=1e-9, coordinates=coordinates)
+    torch.testing.assert_close(q.mu, begin.mu)
+    torch.testing.assert_close(q.rho, begin.rho)
+
+
+def test_every_image_may_have_its_own_number_of_steps() -> None:
+    steps, noise = torch.tensor([0, 4, 2]), Noise([0, 1, 2], CPU)
+    c = problem(b=3)
+    together = refine(c.bridge, c, GAUSSIAN, noise, num_steps=steps, lr=0.1, coordinates="whitened")
+    after = noise.normal_like(c.x0)
+    for i in range(3):
+        row, own = slice(i, i + 1), Noise([i], CPU)
+        part = problem(b=3, rows=row)
+        alone = refine(
+            part.bridge, part, GAUSSIAN, own,
+            num_steps=int(steps[i]), lr=0.1, coordinates="whitened",
+        )  # fmt: skip
+        torch.testing.assert_close(together.mu[row], alone.mu)
+        torch.testing.assert_close(together.rho[row], alone.rho)
+        assert torch.equal(after[row], own.normal_like(part.x0))
+
+
+@each_coordinates
 def test_refining_is_image_by_image(coordinates: Coordinates) -> None:
     together = refined(problem(), 5, 0.1, coordinates, [10, 11])
     for i in range(2):
@@ -210,6 +237,8 @@ def test_without_a_model_the_start_is_the_bridge() -> None:
     start = initialise(c, GAUSSIAN, None, Noise([0, 1], CPU))
     assert start.q is c.bridge
     assert start.accepted is None
+    assert start.xs is None
+    assert start.x0 is None
 
 
 def test_a_model_that_returns_the_bridge_gives_exactly_the_zero_shot_start() -> None:
@@ -230,6 +259,8 @@ def test_safeguard_never_chooses_the_larger_objective() -> None:
     assert 5 < start.accepted.sum() < b - 5
     assert torch.equal(start.accepted, predicted <= zero_shot)
     torch.testing.assert_close(chosen, torch.minimum(zero_shot, predicted))
+    assert torch.equal(start.xs, start.q.at(w))
+    assert torch.equal(start.x0, GAUSSIAN(start.xs, S))
 
 
 def test_safeguard_is_image_by_image() -> None:

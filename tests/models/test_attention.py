@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -119,3 +121,12 @@ def test_rotation_keeps_lengths_and_composes() -> None:
     torch.testing.assert_close(twice, turned(x, angles.sum(0)))
     assert torch.equal(turned(x, angles[0])[..., 6:], x[..., 6:])
     assert not torch.allclose(turned(x, angles[0])[..., :6], x[..., :6])
+
+
+def test_rotation_turns_a_feature_into_the_one_half_way_on() -> None:
+    angle = random(1, 1, 1, 2, seed=4)
+    x = torch.zeros(1, 1, 1, 1, 5, dtype=torch.float64)
+    x[..., 0] = 1
+    first = angle[..., 0].item()
+    expected = torch.tensor([math.cos(first), 0, math.sin(first), 0, 0], dtype=torch.float64)
+    torch.testing.assert_close(rotate(x, angle.cos(), angle.sin()).flatten(), expected)

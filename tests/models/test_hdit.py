@@ -300,6 +300,14 @@ def test_rotary_frequencies_rise_from_pi_to_ten_pi_over_features_and_heads() -> 
     torch.testing.assert_close(freqs.T.flatten(), torch.tensor(expected))
 
 
+def test_rotary_angles_are_first_by_row_then_by_column() -> None:
+    embedding = AxialRoPE(d_head=16, heads=2).double()
+    row, column = 0.3, -0.7
+    angles = embedding(torch.tensor([[[row, column]]], dtype=torch.float64))
+    freqs = embedding.freqs
+    torch.testing.assert_close(angles[0, 0], torch.cat([row * freqs, column * freqs], 1))
+
+
 def test_the_noise_level_keeps_its_digits_under_autocast() -> None:
     features = FourierFeatures(1, 16)
     noise = torch.tensor([[0.7312], [-1.2345]])

@@ -150,6 +150,34 @@ def test_gradient_passes_the_windows(h: int, w: int, tile: int) -> None:
     )
 
 
+def test_windows_beyond_a_limit_are_computed_again_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 0
+
+    def counted(x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += len(x)
+        return network(x)
+
+    x = random(1, 3, 21, 18).requires_grad_()
+    results = []
+    windows = num_windows(21, 18, 8, 3)
+    for kept, expected in ((windows, windows), (4, 2 * windows - 4), (0, 2 * windows)):
+        monkeypatch.setattr("lavps_cli.models.tiled.KEPT_PIXELS", kept * 64)
+        calls = 0
+        out = blend_windows(counted, x, tile=8, overlap=3, multiple=4, batch=2)
+        results.append((out, *torch.autograd.grad(out.square().sum(), x)))
+        assert calls == expected
+        calls = 0
+        with torch.no_grad():
+            blend_windows(counted, x, tile=8, overlap=3, multiple=4, batch=2)
+        assert calls == windows
+    for out, gradient in results[1:]:
+        assert torch.equal(out, results[0][0])
+        torch.testing.assert_close(gradient, results[0][1])
+
+
 @pytest.mark.parametrize("batch", [1, 2, 5, 100])
 def test_result_does_not_depend_on_the_windows_in_one_call(batch: int) -> None:
     sizes = []

@@ -6,7 +6,7 @@ import torch
 from PIL import Image as PillowImage
 
 from lavps_cli.errors import DataError, UsageError
-from lavps_cli.images import Picture
+from lavps_cli.images.picture import Picture
 from lavps_cli.pipeline.masks import draw_mask, read_mask
 
 PICTURE = Picture(torch.zeros(1, 3, 4, 6))

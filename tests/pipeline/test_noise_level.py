@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lavps_cli.images import quantised
+from lavps_cli.images.picture import quantised
 from lavps_cli.pipeline.noise_level import FLOOR, estimate_noise
 
 

@@ -6,8 +6,15 @@ import torch
 
 from lavps_cli.catalog import ExistingName
 from lavps_cli.errors import OutputError, UsageError
-from lavps_cli.images import Picture
-from lavps_cli.pipeline.paths import Targets, check_outputs, claim, make_folders, plan_targets
+from lavps_cli.images.picture import Picture
+from lavps_cli.pipeline.paths import (
+    Targets,
+    check_outputs,
+    claim,
+    make_folders,
+    places_of,
+    plan_targets,
+)
 from lavps_cli.pipeline.requests import Output
 
 PLAIN = Picture(torch.zeros(1, 3, 2, 2))
@@ -119,7 +126,7 @@ def test_impossible_outputs(
 def claimed(
     tmp_path: Path, output: str, existing: ExistingName = "error", source: str = "in.png"
 ) -> bool:
-    return claim(plan(source, str(tmp_path / output)), source, existing, {})
+    return claim(plan(source, str(tmp_path / output)), source, existing, {}, frozenset())
 
 
 def test_what_is_there_is_kept(tmp_path: Path) -> None:
@@ -147,7 +154,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
 
 def test_folders_are_made_where_they_are_named_as_such(tmp_path: Path) -> None:
     targets = plan(output=str(tmp_path / "new" / "deep") + "/")
-    assert claim(targets, "in.png", "error", {})
+    assert claim(targets, "in.png", "error", {}, frozenset())
     assert not (tmp_path / "new").exists()
     make_folders(targets)
     assert (tmp_path / "new" / "deep").is_dir()
@@ -157,8 +164,8 @@ def test_inputs_are_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     Path("in.png").touch()
     for source, output in (("in.png", "in.png"), ("./in.png", str(tmp_path) + "/")):
-        with pytest.raises(OutputError, match="replace its own input"):
-            claim(plan(source, output), source, "overwrite", {})
+        with pytest.raises(OutputError, match="replace an input"):
+            claim(plan(source, output), source, "overwrite", {}, places_of((source,)))
 
 
 def test_two_inputs_never_share_a_result(tmp_path: Path) -> None:
@@ -166,7 +173,7 @@ def test_two_inputs_never_share_a_result(tmp_path: Path) -> None:
     for source in ("a/in.png", "b/in.png"):
         targets = plan(source, str(tmp_path) + "/")
         if source == "a/in.png":
-            assert claim(targets, source, "overwrite", names)
+            assert claim(targets, source, "overwrite", names, frozenset())
         else:
             with pytest.raises(OutputError, match=r"already the result of a/in\.png"):
-                claim(targets, source, "overwrite", names)
+                claim(targets, source, "overwrite", names, frozenset())

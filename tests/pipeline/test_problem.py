@@ -8,7 +8,7 @@ import torch
 
 from lavps_cli.catalog import TaskName
 from lavps_cli.errors import DataError, UsageError
-from lavps_cli.images import Picture, quantised
+from lavps_cli.images.picture import Picture, quantised
 from lavps_cli.operators.bicubic import BicubicDownsampling
 from lavps_cli.operators.blur import Blur
 from lavps_cli.operators.super_resolution import SuperResolution

@@ -9,7 +9,7 @@ import torch
 from PIL import Image as PillowImage
 
 from lavps_cli.errors import DataError
-from lavps_cli.images import Picture
+from lavps_cli.images.picture import Picture
 from lavps_cli.pipeline.damage import Degraded, degrade_picture
 from lavps_cli.pipeline.record import MAX_CHARS, Record, from_text, to_text
 from lavps_cli.pipeline.requests import Problem

@@ -5,15 +5,17 @@ from typing import Any
 import pytest
 import torch
 
+from lavps_cli import catalog
 from lavps_cli.errors import DeviceError, UsageError
-from lavps_cli.images import Picture
+from lavps_cli.images.picture import Picture
 from lavps_cli.pipeline import run
 from lavps_cli.pipeline.model import Tiling, Weights, open_weights
 from lavps_cli.pipeline.problem import Observation, observation
 from lavps_cli.pipeline.requests import Compute, Problem
-from lavps_cli.pipeline.run import Posterior, is_out_of_memory, sample_posterior
+from lavps_cli.pipeline.run import Posterior, is_out_of_memory, residuals, sample_posterior
 from lavps_cli.pipeline.sampling import expected_evaluations, sampler_options
 from lavps_cli.pipeline.seeds import derive_seed
+from lavps_cli.samplers.lavps import LavpsOptions
 
 WHOLE = Tiling(0, 0)
 
@@ -51,7 +53,6 @@ def test_a_sample_does_not_depend_on_the_others(weights: Weights, problem: dict[
     single = sample(weights, what)
     torch.testing.assert_close(single.x[0], many.x[0], atol=1e-4, rtol=0)
     assert float((many.x[0] - many.x[1]).abs().mean()) > 0.01
-    assert (single.nfe, single.nbe) == (many.nfe, many.nbe)
 
 
 def test_the_seed_decides(weights: Weights) -> None:
@@ -78,19 +79,26 @@ def test_seeds_of_runs_and_samples_do_not_meet() -> None:
 def test_evaluations_are_as_expected(weights: Weights, settings: tuple[str, ...]) -> None:
     options = sampler_options("lavps", "fast", settings, 0.6)
     found = sample(weights, seen(task="denoise"), options=options, samples=2)
-    assert (found.nfe, found.nbe) == expected_evaluations(options, warm=True)
+    nfe, nbe = expected_evaluations(options, warm=True)
     assert found.offered > 0
     assert all(0 <= count <= found.offered for count in found.accepted)
+    assert len(found.nfe) == len(found.nbe) == 2
+    if min(found.accepted) == found.offered:
+        assert (found.nfe[0], found.nbe[0]) == (nfe, nbe)
+    else:
+        assert min(found.nfe) >= nfe
+        assert min(found.nbe) >= nbe
     cold = replace(weights, inference_folder=None)
     found = sample(cold, seen(task="denoise"), options=options)
-    assert (found.nfe, found.nbe) == expected_evaluations(options, warm=False)
+    assert (found.nfe[0], found.nbe[0]) == expected_evaluations(options, warm=False)
     assert (found.accepted, found.offered) == ([0], 0)
 
 
 def test_grey_pictures(weights: Weights) -> None:
-    found = sample(weights, seen(1, task="denoise"), settings=("num_steps=30",))
+    what = seen(1, task="denoise")
+    found = sample(weights, what, settings=("num_steps=30",))
     assert found.x.shape == (1, 3, 10, 12)
-    assert found.residual[0] < 0.3
+    assert residuals(what, found.x)[0] < 0.3
 
 
 def test_the_residual_counts_what_is_measured(weights: Weights, tmp_path: Path) -> None:
@@ -105,7 +113,8 @@ def test_the_residual_counts_what_is_measured(weights: Weights, tmp_path: Path) 
     assert mask is not None
     known = mask.values.bool().expand(3, -1, -1)
     difference = (found.x - what.y)[0][known]
-    assert found.residual[0] == pytest.approx(float(difference.square().mean()) ** 0.5, rel=1e-4)
+    expected = float(difference.square().mean()) ** 0.5
+    assert residuals(what, found.x) == pytest.approx([expected], rel=1e-4)
 
 
 def test_progress_ends_at_the_total(weights: Weights) -> None:
@@ -159,12 +168,15 @@ def test_other_errors_are_not_memory(weights: Weights, monkeypatch: pytest.Monke
 
 
 def test_options_come_from_preset_weights_and_texts() -> None:
-    assert sampler_options("lavps", "fast", (), None).num_steps == 30
+    fast, best = (catalog.PRESETS[name] for name in ("fast", "best"))
+    assert sampler_options("lavps", "fast", (), None) == LavpsOptions(**fast.cold)
+    warm = sampler_options("lavps", "best", (), 0.7)
+    assert warm == LavpsOptions(**best.warm, switch_ratio=0.7)
     assert sampler_options("lavps", "best", ("num_steps=5",), 0.7).num_steps == 5
     assert sampler_options("lavps", "best", (), 0.7).switch_ratio == 0.7
     assert sampler_options("lavps", "best", ("switch_ratio=0.9",), 0.7).switch_ratio == 0.9
     assert sampler_options("mgdm", "best", ("switch_ratio=0.1",), None).switch_ratio == 0.1
-    with pytest.raises(UsageError, match="was trained for 0.7"):
+    with pytest.raises(UsageError, match=r"was trained for 0\.7"):
         sampler_options("lavps", "best", ("switch_ratio=0.6",), 0.7)
     with pytest.raises(UsageError, match="num_steps is 2"):
         sampler_options("lavps", "best", ("num_steps=2",), None)

@@ -96,8 +96,9 @@ def test_seeds_fix_the_result_and_different_seeds_differ(name: str) -> None:
         {"num_denoise": 3, "num_gibbs": 2, "grad_steps_start": 3, "switch_ratio": 0.3},
         {"coordinates": "raw", "lr": 0.03, "renoise": "forward", "grid": "vp"},
         {"stochastic": False, "num_denoise": 3},
+        {"grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.2},
     ],
-    ids=["defaults", "repeated", "printed", "eta0"],
+    ids=["defaults", "repeated", "printed", "eta0", "amortised"],
 )
 def test_an_image_depends_neither_on_its_batch_nor_on_its_place(
     name: str, settings: dict[str, Any]
@@ -166,6 +167,42 @@ def test_evaluations_are_those_of_algorithm_2(with_model: bool) -> None:
     assert denoiser.nbe == gradients
     safeguard = 2 * 2 * late if with_model else 0
     assert denoiser.nfe == 1 + gradients + 2 * 4 * (early + late) + safeguard
+
+
+@dataclass(frozen=True)
+class Always:
+    """An inference model whose prediction is the bridge, which ties and so is kept."""
+
+    def __call__(self, c: Context) -> DiagonalGaussian:
+        return c.bridge
+
+
+@dataclass(frozen=True)
+class Never:
+    def __call__(self, c: Context) -> DiagonalGaussian:
+        return DiagonalGaussian(c.bridge.mu + 100, c.bridge.rho)
+
+
+def test_an_accepted_start_costs_the_safeguard_and_nothing_more() -> None:
+    options = LavpsOptions(
+        num_steps=10, grad_steps_start=1, grad_steps_end=0, num_denoise=1, switch_ratio=0.6
+    )
+    early, late = 5, 3
+    _, steps, denoiser = run(options, Always())
+    assert all(step.accepted.all() for step in steps[early:])
+    assert denoiser.nbe == early
+    assert denoiser.nfe == 1 + 2 * early + 2 * late
+
+
+def test_an_image_that_falls_back_is_given_the_steps_of_mgdm() -> None:
+    options = LavpsOptions(
+        num_steps=10, grad_steps_start=2, grad_steps_end=0, num_denoise=1, switch_ratio=0.6
+    )
+    early, late = 5, 3
+    _, steps, denoiser = run(options, Never())
+    assert not any(step.accepted.any() for step in steps[early:])
+    assert denoiser.nbe == 2 * (early + late)
+    assert denoiser.nfe == 1 + 3 * early + (2 + 3) * late
 
 
 def test_mgdm_is_lavps_that_never_asks_its_model() -> None:

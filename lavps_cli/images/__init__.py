@@ -1,0 +1,1 @@
+"""Files <-> pictures in [-1, 1]."""
