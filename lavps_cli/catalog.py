@@ -61,16 +61,16 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "fast": Preset(
-        warm={"num_steps": 40, "grad_steps_end": 0},
-        cold={"num_steps": 40},
+        warm={"num_steps": 24, "grad_steps_start": 2, "grad_steps_end": 0},
+        cold={"num_steps": 18, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
     "balanced": Preset(
-        warm={"num_steps": 100, "grad_steps_end": 0},
-        cold={"num_steps": 100},
+        warm={"num_steps": 80, "grad_steps_start": 2, "grad_steps_end": 0},
+        cold={"num_steps": 60, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
     "best": Preset(
-        warm={"num_steps": 200, "grad_steps_end": 1},
-        cold={"num_steps": 200, "grad_steps_end": 2},
+        warm={"num_steps": 200, "grad_steps_start": 2, "grad_steps_end": 1},
+        cold={"num_steps": 200, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
 }
 

@@ -44,7 +44,7 @@ class Crops:
         rows = []
         for index in rng.choice(len(self.pyramids), size=count, p=self.probabilities):
             levels = self.pyramids[index]
-            picture = levels[rng.integers(len(levels))]
+            picture = levels[int(rng.integers(len(levels)))]
             y = rng.integers(picture.shape[0] - self.size + 1)
             x = rng.integers(picture.shape[1] - self.size + 1)
             crop = picture[y : y + self.size, x : x + self.size]

@@ -19,7 +19,7 @@ from lavps_cli.pipeline.paths import STDIO, Targets
 from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Pipes, Result
-from lavps_cli.pipeline.run import Posterior, residuals
+from lavps_cli.pipeline.run import Posterior
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,6 +33,8 @@ class Finished:
     """What to score against, if it is known."""
     targets: Targets
     posterior: Posterior
+    residual: list[float]
+    """Of each result."""
     seconds: float
     warnings: list[str]
 
@@ -57,10 +59,6 @@ def deliver(
         uncertainty = {"output": str(targets.uncertainty), "scale": top / 65535}
     if targets.compare is not None:
         write_atomic(targets.compare, _comparison(finished.seen, x))
-    drawn = finished.posterior.x
-    residual = residuals(
-        finished.seen, drawn.mean(0, keepdim=True) if request.sampling.mean else drawn
-    )
     shared = _about_input(finished, request, weights)
     for i, row in enumerate(torch.split(x, 1)):
         file = replace(picture, pixels=row, alpha=alpha)
@@ -78,7 +76,7 @@ def deliver(
             | {
                 "seconds": round(finished.seconds / len(x), 3),
                 "residual": {
-                    "rmse": round(residual[i], 6),
+                    "rmse": round(finished.residual[i], 6),
                     "expected": round(finished.seen.sigma_y, 6),
                 },
                 "uncertainty": uncertainty,

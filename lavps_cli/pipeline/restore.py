@@ -33,10 +33,12 @@ from lavps_cli.pipeline.problem import Observation, observation
 from lavps_cli.pipeline.record import Record, from_text
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes, Progress, Result
-from lavps_cli.pipeline.run import sample_posterior
+from lavps_cli.pipeline.run import residuals, sample_posterior
 from lavps_cli.pipeline.sampling import expected_evaluations, sampler_options
 
 TEMPLATE = "{dir}/{stem}.restored.{ext}"
+POOR, POOR_LEAST = 3.0, 0.02
+"""A residual is poor from so many noise levels on, and from this much in any case."""
 
 
 def restore_files(request: Restoration, listener: Listener, pipes: Pipes) -> Iterator[Outcome]:
@@ -102,6 +104,19 @@ def _check_scene(seen: Observation, name: str, max_pixels: int) -> None:
             f"--max-pixels {max_pixels}.",
             f"If you want it:  --max-pixels {height * width}",
         )
+
+
+def _doubts(name: str, seen: Observation, residual: float) -> list[str]:
+    """Return a warning where the result, degraded again, is far from what was observed."""
+    if residual < max(POOR * seen.sigma_y, POOR_LEAST):
+        return []
+    suspect = {"deblur": "--kernel", "sr": "--downsample", "inpaint": "--mask"}
+    what = suspect.get(seen.degradation.task, "--noise")
+    text = (
+        f"the result explains {name} poorly: residual {residual * 127.5:.1f}/255 at noise "
+        f"{seen.sigma_y * 127.5:.1f}/255. Check {what}, or take more steps with --preset best."
+    )
+    return [text]
 
 
 def _record_of(picture: Picture, name: str) -> tuple[Record | None, list[str]]:
@@ -172,6 +187,11 @@ class _Run:
             batch=parse_count("--batch-size", request.compute.batch_size, 1),
             on_step=self._watch(name, index, started),
         )
+        drawn = posterior.x.mean(0, keepdim=True) if request.sampling.mean else posterior.x
+        residual = residuals(seen, drawn)
+        warnings = case.warnings + _doubts(name, seen, max(residual))
+        for warning in warnings[len(case.warnings) :]:
+            self.listener.warn(warning)
         finished = Finished(
             source=source,
             picture=with_writable_metadata(case.picture, targets.format),
@@ -179,8 +199,9 @@ class _Run:
             clean=case.clean,
             targets=targets,
             posterior=posterior,
+            residual=residual,
             seconds=time.monotonic() - started,
-            warnings=case.warnings,
+            warnings=warnings,
         )
         yield from deliver(finished, request, self.weights, self.options, self.pipes)
 

@@ -51,6 +51,8 @@ class Trajectories:
         self.sigma_y, self.batch, self.generator = sigma_y, batch, generator
         self.num_steps, self.life = num_steps, life
         self._age = life
+        self._K = self._k = torch.empty(0, dtype=torch.float64)
+        """Number of steps of each trajectory, and where it is."""
 
     def normal_like(self, x: Image) -> Image:
         return torch.randn(x.shape, generator=self.generator).to(x)

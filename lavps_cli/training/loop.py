@@ -43,7 +43,8 @@ class TrainOptions:
 
 def optimizers(module: nn.Module, options: TrainOptions) -> list[torch.optim.Optimizer]:
     """Return the optimisers; all take the same rate, Muon's steps scaled to the size of AdamW's."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         inner = parameter.ndim == 2 and any(part in name for part in MATRICES)
         (matrices if inner and options.optimizer == "muon" else rest).append(parameter)

@@ -33,7 +33,8 @@ def network_config(raw: dict[str, Any]) -> HDiTConfig:
         values = dict(raw)
         values["levels"] = tuple(LevelConfig(**level) for level in raw["levels"])
         config = HDiTConfig(**values)
-        for part in (config, *config.levels):
+        parts: tuple[HDiTConfig | LevelConfig, ...] = (config, *config.levels)
+        for part in parts:
             for entry in fields(part):
                 value = getattr(part, entry.name)
                 if isinstance(value, bool | float) or (

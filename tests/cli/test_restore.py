@@ -321,8 +321,8 @@ def test_without_inference_model_it_says_so(
     shutil.copytree(model_folder, alone)
     args = ("restore", photo, "--task", "denoise", "-O", "num_steps=3", "-f", "--model", alone)
     assert "no inference model for alone; running as mgdm" in lavps(*args).stderr
-    assert "warning" not in lavps(*args, "--inference", "none").stderr
-    assert "warning" not in lavps(*args, "--method", "mgdm").stderr
+    assert "mgdm" not in lavps(*args, "--inference", "none").stderr
+    assert "mgdm" not in lavps(*args, "--method", "mgdm").stderr
 
 
 def test_tiles(restore: Lavps, lines: Lines, photo: Path) -> None:
@@ -353,3 +353,17 @@ def test_the_bar_is_gone_before_a_result_is_printed() -> None:
         assert terminal._bar is None
     assert step.text == "[1/2] [in].png: step 1/2, 1 h 06 min left"
     assert replace(step, count=1, seconds_left=61.0).text == "[in].png: step 1/2, 1 min 01 s left"
+
+
+def test_a_result_that_explains_nothing_is_told(
+    restore: Lavps, lines: Lines, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--task", "denoise", "--noise", "0.01", "-f", "--json")
+    for residual, told in ((0.5, True), (0.015, False)):
+        found = [residual]
+        monkeypatch.setattr("lavps_cli.pipeline.restore.residuals", lambda *_, r=found: r)
+        result = restore(photo, *flags)
+        (line,) = lines(result)
+        assert line["residual"]["rmse"] == residual
+        assert bool(line["warnings"]) == told
+        assert ("explains" in result.stderr) == told

@@ -106,12 +106,12 @@ def test_a_missing_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_dtype("fp32", CPU) is None
     assert pick_dtype("fp16", CPU) == torch.float16
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
-    assert pick_dtype("auto", CPU) == torch.bfloat16
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert pick_dtype("auto", CPU) is None
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert pick_dtype("auto", CPU) is None
+    for supported, chosen in ((True, torch.bfloat16), (False, None)):
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda supported=supported, **_: supported
+        )
+        assert pick_dtype("auto", torch.device("cuda")) == chosen
 
 
 def test_missing_weights() -> None:

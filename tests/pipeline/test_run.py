@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lavps_cli import catalog
+from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.errors import DeviceError, UsageError
 from lavps_cli.images.picture import Picture
 from lavps_cli.pipeline import run
@@ -94,11 +95,22 @@ def test_evaluations_are_as_expected(weights: Weights, settings: tuple[str, ...]
     assert (found.accepted, found.offered) == ([0], 0)
 
 
-def test_grey_pictures(weights: Weights) -> None:
+def test_three_equal_channels_are_one_measurement(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, given = run.draw, []
+
+    def watched(model: Any, likelihood: Likelihood, *args: Any, **kwargs: Any) -> Any:
+        given.append(likelihood)
+        return real(model, likelihood, *args, **kwargs)
+
+    monkeypatch.setattr(run, "draw", watched)
     what = seen(1, task="denoise")
-    found = sample(weights, what, settings=("num_steps=30",))
+    found = sample(weights, what)
     assert found.x.shape == (1, 3, 10, 12)
-    assert residuals(what, found.x)[0] < 0.3
+    x = torch.rand(1, 1, 10, 12)
+    expected = Likelihood(what.y, what.A, what.sigma_y).log_prob(x)
+    torch.testing.assert_close(given[0].log_prob(x.expand(-1, 3, -1, -1)), expected)
 
 
 def test_the_residual_counts_what_is_measured(weights: Weights, tmp_path: Path) -> None:
