@@ -25,12 +25,14 @@ from lavps_cli.weights.checkpoint import load_denoiser, load_inference
 from lavps_cli.weights.index import inference_for, resolve
 
 SEEN, UNSEEN = ("sr4", "deblur21", "centre"), ("sr8", "deblur35", "pixels")
-# Gradient steps, inference model, units a diffusion step.
-METHODS = {
-    "MGDM G=1": (1, False, 1 + 3),
-    "MGDM G=2": (2, False, 1 + 6),
-    "LAVPS G=0": (0, True, 1 + 2),
-    "LAVPS G=1": (1, True, 1 + 1 + 2 + 3),
+# Gradient steps outside and inside script-T, switch ratio (None: no inference model), and the mean
+# units a diffusion step takes.
+METHODS: dict[str, tuple[int, int, float | None, float]] = {
+    "MGDM G=1": (1, 1, None, 4),
+    "MGDM G=2": (2, 2, None, 7),
+    "LAVPS r=0.5": (2, 0, 0.5, 5),
+    "LAVPS r=0.7": (2, 0, 0.7, 5.8),
+    "LAVPS r=0": (0, 0, 0.0, 3),
 }
 
 
@@ -54,12 +56,15 @@ def main() -> None:
         f"{'units':>6} {'method':<10} {'K':>4} {'took':>5}  " + "  ".join(f"{t:>14}" for t in tasks)
     )
     for units in map(int, given.units.split(",")):
-        for name, (grad_steps, amortised, cost) in METHODS.items():
-            num_steps = 2 + units // cost
+        for name, (start, end, switch_ratio, cost) in METHODS.items():
+            num_steps = 2 + int(units / cost)
+            amortised = switch_ratio is not None
             options = LavpsOptions(
-                num_steps=num_steps, grad_steps_start=grad_steps, grad_steps_end=grad_steps,
-                switch_ratio=0.0,
-            )  # fmt: skip
+                num_steps=num_steps,
+                grad_steps_start=start,
+                grad_steps_end=end,
+                switch_ratio=switch_ratio or 0.0,
+            )
             cells, took = [], 0.0
             for task in tasks:
                 counted, calls, accepted = CountedDenoiser(denoiser, len(x)), [0], []
