@@ -21,14 +21,18 @@ class Likelihood:
         return -0.5 * residual.square().flatten(1).sum(1) / self.sigma_y**2
 
 
-def observe(A: Operator, x0: Image, sigma_y: float, noise: Noise) -> Likelihood:
-    """Return the likelihood of an observation drawn from equation (5).
+def corrupt(A: Operator, clean: Measurement, sigma_y: float, w: Measurement) -> Likelihood:
+    """Return the likelihood of y = clean + sigma_y w, for a noiseless observation and a draw.
 
     Entries that A does not measure (those it sends to zero whatever the picture) carry no noise.
     """
-    clean = A(x0)
-    w = noise.normal_like(clean)
     measured = getattr(A, "measured", None)
     if measured is not None:
         w = w * measured(clean)
     return Likelihood(clean + sigma_y * w, A, sigma_y)
+
+
+def observe(A: Operator, x0: Image, sigma_y: float, noise: Noise) -> Likelihood:
+    """Return the likelihood of an observation drawn from equation (5)."""
+    clean = A(x0)
+    return corrupt(A, clean, sigma_y, noise.normal_like(clean))

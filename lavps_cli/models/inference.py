@@ -7,7 +7,6 @@ bridge, is an input of the network, and a learnt gain times it is part of the ou
 knows an operator only through its ridge inverse, whichever operator that is.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -79,12 +78,8 @@ class AmortisedInference:
     tile: int = 0
     """Side of the windows the backbone sees; 0 shows it the whole picture."""
     overlap: int = 0
-    count: Callable[[], None] | None = None
-    """Called at every evaluation of the network."""
 
     def __call__(self, c: Context) -> DiagonalGaussian:
-        if self.count is not None:
-            self.count()
         schedule = self.schedule
         step = closed_form_step(c, schedule)
         scale = over(input_scale(schedule.alpha(c.t), schedule.sigma(c.t)), c.xt)

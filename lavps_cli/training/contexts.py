@@ -13,7 +13,7 @@ import torch
 
 from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.gaussian import DiagonalGaussian, bridge, forward_kernel
-from lavps_cli.core.likelihood import Likelihood
+from lavps_cli.core.likelihood import corrupt
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.schedule import over
 from lavps_cli.core.types import Image
@@ -88,9 +88,7 @@ class Trajectories:
         """Draw everything anew, each trajectory begun in its middle with a noisy clean picture."""
         x, A = self.problem(self.batch)
         clean = A(x)
-        measured = getattr(A, "measured", torch.ones_like)(clean)
-        y = clean + self.sigma_y * measured * self.normal_like(clean)
-        self._likelihood = Likelihood(y, A, self.sigma_y)
+        self._likelihood = corrupt(A, clean, self.sigma_y, self.normal_like(clean))
         low, high = (torch.tensor(float(n), dtype=torch.float64).log() for n in self.num_steps)
         u, v = torch.rand(2, self.batch, generator=self.generator, dtype=torch.float64)
         self._K = (low + (high - low) * u).exp().round()
