@@ -1,10 +1,12 @@
 """Train weights/natural-64 and weights/natural-64-inference, as bundled.
 
     python benchmarks/train_natural64.py prior     PHOTOS RUN --hours 1
-    python benchmarks/train_natural64.py inference PHOTOS RUN --hours 0.5
+    python benchmarks/train_natural64.py wider     PHOTOS RUN --hours 0.5
+    python benchmarks/train_natural64.py inference PHOTOS RUN --hours 0.9
 
 PHOTOS holds `photo_*` and `sea_*` (landscapes, objects, the sea) and other pictures (snapshots);
-each group gives a fixed share of the crops. The second command reads RUN/prior.
+each group gives a fixed share of the crops. The second command trains RUN/prior on with larger
+crops, the third reads RUN/wider.
 """
 
 import argparse
@@ -55,12 +57,12 @@ INFERENCE = HDiTConfig(
 )
 
 
-def photographs(folder: Path) -> Crops:
+def photographs(folder: Path, size: int = SIZE) -> Crops:
     """Two thirds of the crops from the few large photographs, the rest from the snapshots."""
     files = sorted(path for path in folder.iterdir() if path.suffix == ".jpg")
     large = [path for path in files if path.name.startswith(("photo_", "sea_"))]
     others = [path for path in files if path not in set(large)]
-    return load_crops([(large, 0.65), (others, 0.35)], SIZE)
+    return load_crops([(large, 0.65), (others, 0.35)], size)
 
 
 class Problems:
@@ -116,8 +118,8 @@ class Problems:
         yield "denoise", self.denoise, 0.1, 1
 
 
-def train_prior(crops: Crops, run: Path, seconds: float, batch: int) -> None:
-    network = HDiT(PRIOR)
+def train_prior(photos: Path, run: Path, seconds: float, batch: int) -> None:
+    network, crops = HDiT(PRIOR), photographs(photos)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
 
     def loss(_: int) -> tuple[torch.Tensor, dict[str, float]]:
@@ -127,10 +129,29 @@ def train_prior(crops: Crops, run: Path, seconds: float, batch: int) -> None:
     fit(network, loss, TrainOptions(num_steps=10**9, max_seconds=seconds), run / "prior")
 
 
-def train_inference(crops: Crops, run: Path, seconds: float, batch: int) -> None:
+def widen_prior(photos: Path, run: Path, seconds: float, batch: int) -> None:
+    """Train on with crops of twice the side, three times of four."""
+    network = trained_prior(run / "prior")
+    small, large = photographs(photos), photographs(photos, 2 * SIZE)
+    rng, generator = np.random.default_rng(1), torch.Generator().manual_seed(1)
+
+    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        x = small.draw(batch, rng) if step % 4 == 0 else large.draw(batch // 4, rng)
+        return denoising_loss(network, x, generator, autocast=torch.bfloat16)
+
+    options = TrainOptions(num_steps=10**9, max_seconds=seconds, lr=1e-3, warmup=100)
+    fit(network, loss, options, run / "wider")
+
+
+def trained_prior(folder: Path) -> HDiT:
     prior = HDiT(PRIOR)
-    prior.load_state_dict(load_file(run / "prior" / "ema.safetensors"))
-    prior.eval().requires_grad_(False)
+    prior.load_state_dict(load_file(folder / "ema.safetensors"))
+    return prior
+
+
+def train_inference(photos: Path, run: Path, seconds: float, batch: int) -> None:
+    crops = photographs(photos)
+    prior = trained_prior(run / "wider").eval().requires_grad_(False)
     denoiser = hdit_denoiser(prior, schedule_named("flow"), torch.bfloat16)
     network = InferenceNetwork(INFERENCE)
     model = AmortisedInference(network, denoiser.schedule, torch.bfloat16)
@@ -160,15 +181,14 @@ def train_inference(crops: Crops, run: Path, seconds: float, batch: int) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=("prior", "inference"))
+    stages = {"prior": train_prior, "wider": widen_prior, "inference": train_inference}
+    parser.add_argument("stage", choices=stages)
     parser.add_argument("photos", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--batch", type=int, default=48)
     given = parser.parse_args()
-    crops = photographs(given.photos)
-    stage = train_prior if given.stage == "prior" else train_inference
-    stage(crops, given.run, 3600 * given.hours, given.batch)
+    stages[given.stage](given.photos, given.run, 3600 * given.hours, given.batch)
 
 
 if __name__ == "__main__":
