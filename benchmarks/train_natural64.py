@@ -52,7 +52,7 @@ INFERENCE = HDiTConfig(
     stem="overlap",
     rope_extent=16,
     in_channels=9,
-    out_channels=6,
+    out_channels=9,
     mapping_cond_dim=COND_WIDTH,
 )
 
@@ -154,6 +154,8 @@ def train_inference(photos: Path, run: Path, seconds: float, batch: int) -> None
     prior = trained_prior(run / "wider").eval().requires_grad_(False)
     denoiser = hdit_denoiser(prior, schedule_named("flow"), torch.bfloat16)
     network = InferenceNetwork(INFERENCE)
+    if (before := run / "inference-before" / "model.safetensors").exists():
+        network.load_state_dict(load_file(before))
     model = AmortisedInference(network, denoiser.schedule, torch.bfloat16)
     problems = Problems(crops, 1)
     names, pools, shares = [], [], []
@@ -170,9 +172,9 @@ def train_inference(photos: Path, run: Path, seconds: float, batch: int) -> None
         i = problems.rng.choice(len(pools), p=chances)
         numbers: dict[str, float] = {}
         if step % 16 == 0:
-            numbers = gain_over_bridge(model, pools[i])
+            numbers = gain_over_bridge(model.predict, pools[i])
             numbers |= {f"ratio_{names[i]}": numbers["ratio"]}
-        value, more = inference_loss(model, pools[i])
+        value, more = inference_loss(model.predict, pools[i])
         return value, numbers | more | {f"loss_{names[i]}": float(value.detach())}
 
     options = TrainOptions(num_steps=10**9, max_seconds=seconds, lr=1e-3, warmup=100, ema=0.995)

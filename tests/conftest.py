@@ -52,7 +52,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         prior = HDiT(config)
         torch.nn.init.normal_(prior.patch_out.proj.weight, std=0.03)
         save(folder, prior, about | {"kind": "denoiser", "model": describe(config)})
-        config = replace(config, in_channels=9, out_channels=6, mapping_cond_dim=COND_WIDTH)
+        config = replace(config, in_channels=9, out_channels=9, mapping_cond_dim=COND_WIDTH)
         inference = InferenceNetwork(config)
         torch.nn.init.normal_(inference.backbone.patch_out.proj.weight, std=0.01)
         beside = folder.with_name("tiny-inference")

@@ -37,18 +37,23 @@ def forward_kernel(schedule: Schedule, xs: Image, s: Time, t: Time) -> DiagonalG
     return DiagonalGaussian(over(alpha_ts, xs) * xs, over(sigma_ts**2, xs).expand_as(xs))
 
 
+def bridge_weights(schedule: Schedule, s: Time, t: Time) -> tuple[Time, Time]:
+    """Return the coefficients of x0 and xt in the mean of q_{s|0,t}."""
+    alpha_ts, sigma_ts = transition(schedule, s, t)
+    var_t = schedule.sigma(t) ** 2
+    return schedule.alpha(s) * sigma_ts**2 / var_t, alpha_ts * schedule.sigma(s) ** 2 / var_t
+
+
 def bridge(schedule: Schedule, x0: Image, xt: Image, s: Time, t: Time) -> DiagonalGaussian:
     """Return q_{s|0,t}(. | x0, xt), equations (21) and (22) with sigma_t^2 as denominator.
 
     The coefficient of `xt` is written without dividing by alpha_{t|s}, so that t = T with
     alpha_T = 0 needs no special case.
     """
-    alpha_ts, sigma_ts = transition(schedule, s, t)
-    var_s, var_t, var_ts = schedule.sigma(s) ** 2, schedule.sigma(t) ** 2, sigma_ts**2
-    on_x0 = schedule.alpha(s) * var_ts / var_t
-    on_xt = alpha_ts * var_s / var_t
+    on_x0, on_xt = bridge_weights(schedule, s, t)
     mu = over(on_x0, x0) * x0 + over(on_xt, xt) * xt
-    rho = over(var_ts * var_s / var_t, mu).expand_as(mu)
+    _, sigma_ts = transition(schedule, s, t)
+    rho = over((sigma_ts * schedule.sigma(s) / schedule.sigma(t)) ** 2, mu).expand_as(mu)
     return DiagonalGaussian(mu, rho)
 
 

@@ -5,6 +5,11 @@ denoiser's Jacobian taken as kappa / alpha_s times the identity, the objective i
 minimiser moves the bridge's mean by a ridge inverse of y - A(x0). That step, in deviations of the
 bridge, is an input of the network, and a learnt gain times it is part of the output: the model
 knows an operator only through its ridge inverse, whichever operator that is.
+
+The rest of the output is split by what the operator measures. In measured directions the network
+moves the mean in deviations of the bridge. In the others the objective says next to nothing, and
+small errors of one sign would add up from step to step; there the network corrects x_0 instead, and
+is trained to do so by regression (`training/amortisation.py`).
 """
 
 from dataclasses import dataclass
@@ -14,19 +19,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lavps_cli.core.gaussian import DiagonalGaussian
+from lavps_cli.core.gaussian import DiagonalGaussian, bridge_weights
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.schedule import Schedule, noise_ratio, over
-from lavps_cli.core.types import Image, Time
+from lavps_cli.core.types import Image, Measurement, Time
 from lavps_cli.core.variational import Context
 from lavps_cli.models.hdit import FourierFeatures, HDiT, HDiTConfig
-from lavps_cli.models.preconditioning import SIGMA_DATA, c_noise, input_scale
+from lavps_cli.models.preconditioning import RATIO_MAX, SIGMA_DATA, c_noise, input_scale
 from lavps_cli.models.tiled import blend_windows
 
 KAPPA = 0.7
 """The denoiser's Jacobian times alpha_s, as the closed-form step takes it."""
 COND_WIDTH = 64
-CHANNELS_IN, CHANNELS_OUT = 9, 6
+CHANNELS_IN, CHANNELS_OUT = 9, 9
+
+
+def _reach(c: Context, schedule: Schedule) -> Image:
+    """Return J s: how far the bridge's deviation s moves x_0, with J = kappa / alpha_s."""
+    return KAPPA * c.bridge.rho[:, :1, :1, :1].sqrt() / over(schedule.alpha(c.s), c.x0)
+
+
+def _ridge(c: Context, schedule: Schedule, z: Measurement) -> Image:
+    """Return A^T (A A^T + sigma_y^2 / v I)^-1 z, v as in `closed_form_step`."""
+    lam = c.likelihood.sigma_y**2 * (_reach(c, schedule) ** -2 + SIGMA_DATA**-2)
+    return cast(LinearOperator, c.likelihood.A).ridge(z, lam)
+
+
+def measured(c: Context, schedule: Schedule, x: Image) -> Image:
+    """Return the part of `x` that the observation fixes better than the bridge does."""
+    return _ridge(c, schedule, c.likelihood.A(x))
 
 
 def closed_form_step(c: Context, schedule: Schedule) -> Image:
@@ -36,11 +57,8 @@ def closed_form_step(c: Context, schedule: Schedule) -> Image:
     variance that the bridge leaves to x0: (J s)^2 for a bridge of deviation s, but no more than
     that of pictures.
     """
-    A = cast(LinearOperator, c.likelihood.A)
-    residual = c.likelihood.y - A(c.x0)
-    reach = KAPPA * c.bridge.rho[:, :1, :1, :1].sqrt() / over(schedule.alpha(c.s), c.x0)
-    lam = c.likelihood.sigma_y**2 * (reach**-2 + SIGMA_DATA**-2)
-    return A.ridge(residual, lam) / reach
+    residual = c.likelihood.y - c.likelihood.A(c.x0)
+    return _ridge(c, schedule, residual) / _reach(c, schedule)
 
 
 class InferenceNetwork(nn.Module):
@@ -80,6 +98,11 @@ class AmortisedInference:
     overlap: int = 0
 
     def __call__(self, c: Context) -> DiagonalGaussian:
+        q, _ = self.predict(c)
+        return q
+
+    def predict(self, c: Context) -> tuple[DiagonalGaussian, Image]:
+        """Return the start, and the shift of mu that counts where A does not measure."""
         schedule = self.schedule
         step = closed_form_step(c, schedule)
         scale = over(input_scale(schedule.alpha(c.t), schedule.sigma(c.t)), c.xt)
@@ -88,10 +111,18 @@ class AmortisedInference:
         cond, gain = self.network.features(noise_s, c.likelihood.sigma_y)
         with torch.autocast(c.x0.device.type, self.autocast, enabled=self.autocast is not None):
             raw = self._backbone(picture, noise_t, cond)
-        mean, log_rho = raw.float().chunk(2, 1)
+        mean, log_rho, shift = raw.float().chunk(3, 1)
         deviation = c.bridge.rho.sqrt()
-        mu = c.bridge.mu + deviation * (mean + gain.view(-1, 1, 1, 1) * step)
-        return DiagonalGaussian(mu, c.bridge.rho * log_rho.exp())
+        on_x0, _ = bridge_weights(schedule, c.s, c.t)
+        shift = over(on_x0, c.x0) * self._spread(c) * shift
+        mu = c.bridge.mu + deviation * gain.view(-1, 1, 1, 1) * step
+        mu = mu + shift + measured(c, schedule, deviation * mean - shift)
+        return DiagonalGaussian(mu, c.bridge.rho * log_rho.exp()), shift
+
+    def _spread(self, c: Context) -> Tensor:
+        """Return how far pictures deviate from x_0 at time t, about."""
+        ratio = over(noise_ratio(self.schedule, c.t), c.x0).clamp_max(RATIO_MAX)
+        return SIGMA_DATA * ratio * torch.rsqrt(ratio**2 + SIGMA_DATA**2)
 
     def _noise(self, t: Time, c: Context) -> Float[Tensor, " b"]:
         return c_noise(noise_ratio(self.schedule, t)).float().to(c.x0.device).expand(len(c.x0))

@@ -3,7 +3,8 @@
 Equations (18) and (19) draw x_t from a clean picture and x_0 = D(x_t, t). While sampling, x_0 has
 already been pulled towards y, so that such contexts are not those the model meets. Here each
 picture walks down its own diffusion trajectory under the current model, at its own step of its own
-time grid. It costs one evaluation of the prior a context, as in the printed algorithm.
+time grid. It costs one evaluation of the prior a context, as in the printed algorithm. What the
+operator does not measure follows the clean picture, which so remains the target of a regression.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.schedule import over
 from lavps_cli.core.types import Image
 from lavps_cli.core.variational import Context, context
+from lavps_cli.models.inference import measured
 
 Problem: TypeAlias = Callable[[int], tuple[Image, LinearOperator]]
 """Number of pictures -> clean pictures and an operator for them, its parameters per picture."""
@@ -68,11 +70,22 @@ class Trajectories:
         xt = bridge(schedule, self._x0, self._xt_next, t, t_next).at(self.normal_like(self._x0))
         return context(self.denoiser, self._x0, xt, s, t, self._likelihood)
 
+    def shift_to_clean(self, c: Context) -> Image:
+        """Return what takes mu from the bridge of x_0 to that of the clean picture."""
+        return bridge(self.denoiser.schedule, self._x, c.xt, c.s, c.t).mu - c.bridge.mu
+
+    def unmeasured(self, c: Context, x: Image) -> Image:
+        """Return the part of `x` that the operator does not measure."""
+        return x - measured(c, self.denoiser.schedule, x)
+
     @torch.no_grad()
-    def advance(self, c: Context, q: DiagonalGaussian) -> None:
-        """Move every picture one step down by the prediction `q`; those that arrive begin again."""
+    def advance(self, c: Context, q: DiagonalGaussian, shift: Image) -> None:
+        """Move every picture one step down by the prediction `q`; those that arrive begin again.
+
+        Where A does not measure, the predicted shift gives way to that to the clean picture.
+        """
         schedule = self.denoiser.schedule
-        xs = q.at(self.normal_like(q.mu))
+        xs = q.at(self.normal_like(q.mu)) + self.unmeasured(c, self.shift_to_clean(c) - shift)
         xt = forward_kernel(schedule, xs, c.s, c.t)
         x0, self._xt_next = self.denoiser(xs, c.s), xt.at(self.normal_like(xs))
         self._k = self._k - 1
@@ -86,8 +99,8 @@ class Trajectories:
 
     def _restart(self) -> None:
         """Draw everything anew, each trajectory begun in its middle with a noisy clean picture."""
-        x, A = self.problem(self.batch)
-        clean = A(x)
+        self._x, A = self.problem(self.batch)
+        x, clean = self._x, A(self._x)
         self._likelihood = corrupt(A, clean, self.sigma_y, self.normal_like(clean))
         low, high = (torch.tensor(float(n), dtype=torch.float64).log() for n in self.num_steps)
         u, v = torch.rand(2, self.batch, generator=self.generator, dtype=torch.float64)

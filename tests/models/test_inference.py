@@ -29,7 +29,7 @@ CONFIG = HDiTConfig(
     mapping_d_ff=32,
     mapping_depth=1,
     in_channels=9,
-    out_channels=6,
+    out_channels=9,
     mapping_cond_dim=COND_WIDTH,
     rope_extent=8,
 )

@@ -108,8 +108,8 @@ def trajectories(seed: int = 0, life: int = 24) -> Trajectories:
     )
 
 
-def bridge_of(c: Context) -> DiagonalGaussian:
-    return c.bridge
+def bridge_of(c: Context) -> tuple[DiagonalGaussian, Image]:
+    return c.bridge, torch.zeros_like(c.x0)
 
 
 def test_the_bridge_gains_nothing_over_itself() -> None:
@@ -121,7 +121,7 @@ def test_trajectories_walk_down_and_begin_again() -> None:
     fell = began = 0
     previous = run.draw()
     for _ in range(30):
-        run.advance(previous, previous.bridge)
+        run.advance(previous, *bridge_of(previous))
         c = run.draw()
         assert (c.s < c.t).all()
         assert (c.s > 0).all()
@@ -135,9 +135,10 @@ def test_a_learnt_gain_lowers_the_objective() -> None:
     """One parameter, the pull towards known pixels: Algorithm 1 finds that pulling helps."""
     gain = nn.Parameter(torch.zeros(()))
 
-    def predict(c: Context) -> DiagonalGaussian:
+    def predict(c: Context) -> tuple[DiagonalGaussian, Image]:
         pull = c.likelihood.A.adjoint(c.likelihood.y - c.likelihood.A(c.x0))
-        return DiagonalGaussian(c.bridge.mu + gain * c.bridge.rho.sqrt() * pull, c.bridge.rho)
+        mu = c.bridge.mu + gain * c.bridge.rho.sqrt() * pull
+        return DiagonalGaussian(mu, c.bridge.rho), torch.zeros_like(mu)
 
     run = trajectories()
     adam = torch.optim.Adam([gain], lr=0.05)
@@ -150,6 +151,32 @@ def test_a_learnt_gain_lowers_the_objective() -> None:
     assert sum(ratios) / 20 < 0.95
 
 
+def test_what_is_not_measured_follows_the_clean_picture() -> None:
+    """However wrong the predicted shift: holes take the bridge of the clean picture."""
+    after = []
+    for wrong in (0.0, 5.0):
+        run = trajectories(life=1000)
+        c = run.draw()
+        shift = torch.full_like(c.x0, wrong)
+        hole = 1 - c.likelihood.A.mask
+        run.advance(c, DiagonalGaussian(c.bridge.mu + hole * shift, c.bridge.rho), shift)
+        after.append(run.draw().xt * hole)
+    torch.testing.assert_close(after[0], after[1], atol=1e-3, rtol=0)
+
+
+def test_shift_in_holes_is_learnt_by_regression() -> None:
+    """The best multiple of the shift to the clean picture is that shift itself."""
+    share = nn.Parameter(torch.zeros(()))
+    run = trajectories()
+    for _ in range(5):
+        _, numbers = inference_loss(lambda c: (c.bridge, share * run.shift_to_clean(c)), run)
+        assert 0.8 < numbers["unmeasured"] <= 1
+    with torch.no_grad():
+        share.fill_(1.0)
+    _, numbers = inference_loss(lambda c: (c.bridge, share * run.shift_to_clean(c)), run)
+    assert numbers["unmeasured"] < 1e-6
+
+
 def test_the_prior_gets_no_gradient() -> None:
     network = HDiT(TINY).requires_grad_(False)
     run = trajectories()
@@ -158,7 +185,9 @@ def test_the_prior_gets_no_gradient() -> None:
         "__call__": lambda self, xt, t: xt + network(xt, t.float().expand(len(xt))),
     })()  # fmt: skip
     shift = nn.Parameter(torch.zeros(()))
-    loss, _ = inference_loss(lambda c: DiagonalGaussian(c.bridge.mu + shift, c.bridge.rho), run)
+    loss, _ = inference_loss(
+        lambda c: (DiagonalGaussian(c.bridge.mu + shift, c.bridge.rho), shift + 0 * c.x0), run
+    )
     loss.backward()
     assert shift.grad is not None
     assert all(parameter.grad is None for parameter in network.parameters())
