@@ -30,8 +30,8 @@ def operator(task: str, size: int) -> LinearOperator:
     makers = {
         "sr4": lambda: SuperResolution(4),
         "sr8": lambda: SuperResolution(8),
-        "deblur21": lambda: Blur(motion_kernel(21, 0.9, generator()), "reflect"),
-        "deblur35": lambda: Blur(motion_kernel(35, 0.3, generator(1)), "reflect"),
+        "deblur21": lambda: Blur(motion_kernel(21, 0.9, generator()), "reflect", 1e-3),
+        "deblur35": lambda: Blur(motion_kernel(35, 0.3, generator(1)), "reflect", 1e-3),
         "centre": lambda: Inpainting(centre_mask(size, size)),
         "rectangle": lambda: Inpainting(rectangle_mask(size, size, generator())),
         "pixels": lambda: Inpainting(pixel_mask(size, size, generator(), 0.9, 0.92)),

@@ -159,6 +159,14 @@ KeepKnown = Annotated[
         help="Inpainting: known pixels stay bit for bit.",
     ),
 ]
+Coarse = Annotated[
+    bool,
+    _option(
+        SAMPLING,
+        "--coarse/--no-coarse",
+        help="Inpainting: fill large holes in a reduced picture first.",
+    ),
+]
 Method = Annotated[
     str,
     _option(

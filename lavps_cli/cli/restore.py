@@ -40,6 +40,7 @@ def restore(
     uncertainty: params.Uncertainty = None,
     seed: params.Seed = 0,
     keep_known: params.KeepKnown = True,
+    coarse: params.Coarse = True,
     method: params.Method = "lavps",
     settings: params.Settings = None,
     model: params.ModelName = "default",
@@ -94,6 +95,7 @@ def restore(
             uncertainty=uncertainty,
             seed=seed,
             keep_known=keep_known,
+            coarse=coarse,
             simulate=simulate,
         ),
         compute=Compute(

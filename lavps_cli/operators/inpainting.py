@@ -6,6 +6,7 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
+from torch.nn.functional import avg_pool2d, pad
 
 from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError
@@ -49,6 +50,46 @@ class Inpainting:
             )
         shared = (1,) * (x.ndim - len(lead) - 3)
         return self.mask.to(x).reshape(*lead, *shared, 1, h, w)
+
+
+@dataclass(frozen=True, eq=False)
+class GuidedInpainting:
+    """A x = x where the mask is 1, and the mean of each block of pixels where `blocks` is 1.
+
+    A block's mean stands at each of its pixels, which makes A an orthogonal projection, and sigma_y
+    the noise of a known pixel, sigma_y / factor that of a mean.
+
+    Args:
+        mask: 1 = known, one for all pictures.
+        blocks: 1 = the mean of this block is known; covers no known pixel.
+        factor: Side of a block in pixels.
+    """
+
+    mask: Float[Tensor, "1 h w"]
+    blocks: Float[Tensor, "1 p q"]
+    factor: int
+
+    def __call__(self, x: Images) -> Measurement:
+        planes = x.reshape(-1, 1, *x.shape[-2:])
+        means = avg_pool2d(planes, self.factor) * self.blocks.to(x)
+        guide = enlarged(means, self.factor, x.shape[-2:])
+        return self.mask.to(x) * x + guide.view_as(x)
+
+    def adjoint(self, y: Measurement) -> Images:
+        return self(y)
+
+    def ridge(self, y: Measurement, lam: PerPicture) -> Images:
+        return self(y) / (1 + lam)
+
+    def pinv(self, y: Measurement) -> Images:
+        """Return A^+ y = A^T y, since A is a projection."""
+        return self(y)
+
+
+def enlarged(x: Tensor, factor: int, size: tuple[int, ...]) -> Tensor:
+    """Return every pixel as a block, with zeros at the end where blocks do not fill `size`."""
+    x = x.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+    return pad(x, (0, size[-1] - x.shape[-1], 0, size[-2] - x.shape[-2]))
 
 
 Mask: TypeAlias = Float[Tensor, "1 h w"]

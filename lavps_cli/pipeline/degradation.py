@@ -30,6 +30,9 @@ _FLAGS = {
 }
 _IMPLY = ("mask", "kernel", "scale")
 
+TOLERANCE = 1e-3
+"""Of the ridge inverse, which only the inference model looks at: a fifth of the iterations."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Degradation:
@@ -48,7 +51,7 @@ class Degradation:
             return reduce(self.scale)
         if self.task == "deblur":
             assert self.kernel is not None
-            return Blur(self.kernel.values, self.boundary)
+            return Blur(self.kernel.values, self.boundary, tolerance=TOLERANCE)
         if self.task == "inpaint":
             assert self.mask is not None
             return Inpainting(self.mask.values)

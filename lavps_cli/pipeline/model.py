@@ -34,6 +34,8 @@ class Model:
     switch_ratio: float | None = None
     """r_switch of the inference model's training."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    any_scale: bool = False
+    """Whether a reduced picture is to the prior a picture like any other."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ class Weights:
         inference = self._inference
         if inference is not None:
             inference = replace(inference, tile=tile, overlap=overlap)
-        return Model(prior, inference, self.switch_ratio, self.device)
+        any_scale = bool(self.config.get("local"))
+        return Model(prior, inference, self.switch_ratio, self.device, any_scale)
 
 
 def open_weights(compute: Compute, *, takes_inference: bool = True) -> Weights:

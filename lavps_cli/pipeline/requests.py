@@ -43,6 +43,7 @@ class Sampling:
     uncertainty: str | None = None
     seed: int = 0
     keep_known: bool = True
+    coarse: bool = True
     simulate: bool = False
 
 

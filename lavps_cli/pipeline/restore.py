@@ -185,6 +185,7 @@ class _Run:
             seed=request.sampling.seed,
             samples=request.sampling.samples,
             batch=parse_count("--batch-size", request.compute.batch_size, 1),
+            coarse=request.sampling.coarse,
             on_step=self._watch(name, index, started),
         )
         drawn = posterior.x.mean(0, keepdim=True) if request.sampling.mean else posterior.x

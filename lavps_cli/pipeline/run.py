@@ -43,6 +43,7 @@ def sample_posterior(
     seed: int,
     samples: int,
     batch: int | None,
+    coarse: bool = True,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Posterior:
     """Return samples; sample i depends on the seed and i, not on the others or the batches.
@@ -59,7 +60,17 @@ def sample_posterior(
     while True:
         try:
             return _sample(
-                seen, weights, tiling, method, options, seed, samples, batch, retries, on_step
+                seen,
+                weights,
+                tiling,
+                method,
+                options,
+                seed,
+                samples,
+                batch,
+                coarse,
+                retries,
+                on_step,
             )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -106,6 +117,7 @@ def _sample(
     seed: int,
     samples: int,
     batch: int,
+    coarse: bool,
     retries: int,
     on_step: Callable[[int, int], None] | None,
 ) -> Posterior:
@@ -133,6 +145,7 @@ def _sample(
                 method=method,
                 shape=(3, *seen.shape),
                 seeds=[derive_seed(seed, "sample", i) for i in indices],
+                coarse=coarse,
                 on_step=step,
             )
         )

@@ -16,7 +16,9 @@ from lavps_cli.core.types import Image
 from lavps_cli.core.variational import Context, InferenceModel
 from lavps_cli.errors import UsageError
 from lavps_cli.options import parse_settings
+from lavps_cli.pipeline.coarse import FACTOR, guided, reduced
 from lavps_cli.pipeline.model import Model
+from lavps_cli.pipeline.seeds import derive_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +27,7 @@ class Draws:
 
     x: Image
     nfe: int
-    """Forward evaluations of the prior and the inference model."""
+    """Forward evaluations of the prior and the inference model; of a reduced picture by area."""
     nbe: int
     """Backward evaluations of the prior."""
     accepted: list[int]
@@ -118,9 +120,10 @@ def draw(
     method: str,
     shape: tuple[int, ...],
     seeds: Sequence[int],
+    coarse: bool = True,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Draws:
-    """Return one posterior sample per seed.
+    """Return one posterior sample per seed; large holes are filled from coarse to fine.
 
     Args:
         model: Prior and inference model.
@@ -129,10 +132,24 @@ def draw(
         method: A name in the catalogue.
         shape: (c, h, w) of a picture.
         seeds: One per picture.
+        coarse: Whether holes may be filled in the reduced picture first.
         on_step: Told steps done and their number.
     """
     entry = catalog.sampler(method)
     batch = len(seeds)
+    small = reduced(likelihood) if coarse and model.any_scale else None
+    nfe = nbe = 0.0
+    if small is not None:
+        before = draw(
+            model,
+            small,
+            options,
+            method=method,
+            shape=(shape[0], *small.y.shape[-2:]),
+            seeds=[derive_seed(seed, "coarse") for seed in seeds],
+        )
+        nfe, nbe = before.nfe / FACTOR**2, before.nbe / FACTOR**2
+        likelihood = guided(likelihood, before.x)
     y = likelihood.y.expand(batch, *likelihood.y.shape[1:])
     denoiser = CountedDenoiser(model.denoiser, batch)
     safeguard = _Safeguard()
@@ -157,8 +174,8 @@ def draw(
     )
     return Draws(
         x=x,
-        nfe=round(denoiser.nfe) + (inference.nfe if inference is not None else 0),
-        nbe=round(denoiser.nbe),
+        nfe=round(nfe + denoiser.nfe) + (inference.nfe if inference is not None else 0),
+        nbe=round(nbe + denoiser.nbe),
         accepted=[0] * batch if safeguard.accepted is None else safeguard.accepted.tolist(),
         offered=safeguard.offered,
     )

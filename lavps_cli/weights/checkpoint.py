@@ -15,7 +15,12 @@ from torch import nn
 from lavps_cli.core.schedule import Schedule, schedule_named
 from lavps_cli.errors import UsageError, WeightsError
 from lavps_cli.models.hdit import HDiT, HDiTConfig, LevelConfig
-from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
+from lavps_cli.models.inference import (
+    CHANNELS_IN,
+    CHANNELS_OUT,
+    AmortisedInference,
+    InferenceNetwork,
+)
 from lavps_cli.models.preconditioning import PreconditionedDenoiser, hdit_denoiser
 
 FORMAT = 1
@@ -147,8 +152,15 @@ def load_inference(
         WeightsError: The folder cannot be used; the message names the entry.
     """
     config = _expect(folder, "inference")
+    shape = network_config(config["model"])
+    if (shape.in_channels, shape.out_channels) != (CHANNELS_IN, CHANNELS_OUT):
+        raise WeightsError(
+            f"{folder} has {shape.in_channels} channels in and {shape.out_channels} out; an "
+            f"inference model has {CHANNELS_IN} and {CHANNELS_OUT}.",
+            "It was made by another version of lavps. Go on without it:  --inference none",
+        )
     with torch.device("meta"):
-        network = InferenceNetwork(network_config(config["model"]))
+        network = InferenceNetwork(shape)
     network.to_empty(device="cpu")
     _fill(network, folder)
     return AmortisedInference(network.to(device), _schedule(config), autocast, tile, overlap)

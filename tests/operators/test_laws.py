@@ -11,7 +11,7 @@ from lavps_cli.core.operator import LinearOperator
 from lavps_cli.operators.bicubic import BicubicDownsampling
 from lavps_cli.operators.blur import Blur
 from lavps_cli.operators.denoising import Denoising
-from lavps_cli.operators.inpainting import Inpainting, pixel_mask, rectangle_mask
+from lavps_cli.operators.inpainting import GuidedInpainting, Inpainting, pixel_mask, rectangle_mask
 from lavps_cli.operators.kernels import line_kernel, motion_kernel
 from lavps_cli.operators.super_resolution import SuperResolution
 
@@ -43,6 +43,8 @@ def shared(name: str, operator: LinearOperator, size: tuple[int, int]) -> Case:
 
 
 MASKS = torch.stack([rectangle_mask(12, 17, generator(i)) for i in range(3)])
+HOLE, BLOCKS = torch.ones(1, 13, 18), torch.zeros(1, 3, 4)
+HOLE[:, 2:, 3:17], BLOCKS[:, 1:, 1:] = 0, 1
 KERNELS = torch.stack([motion_kernel(7, 0.8, generator(i)) for i in range(3)])
 OBLONG = random(3, 9, seed=5).abs()
 
@@ -52,6 +54,7 @@ CASES = [
     *(shared(f"bicubic{r}", BicubicDownsampling(r), (12, 24)) for r in (1, 2, 3, 4)),
     shared("bicubic-one-pixel", BicubicDownsampling(4), (4, 4)),
     shared("inpainting", Inpainting(pixel_mask(9, 14, generator())), (9, 14)),
+    shared("inpainting-guided", GuidedInpainting(HOLE, BLOCKS, 4), (13, 18)),
     Case("inpainting-each", lambda i: Inpainting(MASKS[i]), (12, 17)),
     *(shared(f"blur-{b}", Blur(line_kernel(5, 30), b), (16, 16)) for b in BOUNDARIES),
     *(shared(f"blur-{b}", Blur(KERNELS[0], b), (11, 19)) for b in BOUNDARIES),

@@ -144,6 +144,19 @@ def test_resolve_knows_folders_and_says_what_it_does_not_know(folder: Path) -> N
     assert inference_for(folder) is None
 
 
+def test_an_inference_model_of_another_version_is_refused(model_folder: Path) -> None:
+    folder = model_folder.with_name("tiny-inference")
+    text = (folder / "config.json").read_text()
+    try:
+        raw = json.loads(text)
+        raw["model"]["out_channels"] = 6
+        (folder / "config.json").write_text(json.dumps(raw))
+        with pytest.raises(WeightsError, match="9 channels in and 6 out"):
+            load_inference(folder, device=CPU)
+    finally:
+        (folder / "config.json").write_text(text)
+
+
 @pytest.mark.parametrize("name", bundled())
 def test_every_bundled_model_loads(name: str) -> None:
     folder = bundled()[name]
