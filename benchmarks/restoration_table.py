@@ -16,20 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from problems import CPU, SIGMA_Y, TASKS, folder, photographs, problem, psnr
+from problems import TASKS, folder, photographs, problem, psnr
 from skimage.restoration import denoise_tv_chambolle, inpaint_biharmonic
 from torch.nn import functional as F
 
-from lavps_cli.core.denoiser import CountedDenoiser
 from lavps_cli.core.likelihood import Likelihood
-from lavps_cli.core.noise import Noise
 from lavps_cli.core.types import Image
 from lavps_cli.metrics.ssim import ssim
-from lavps_cli.models.tiled import TiledDenoiser
-from lavps_cli.pipeline.sampling import sampler_options
-from lavps_cli.samplers.lavps import lavps
-from lavps_cli.weights.checkpoint import load_denoiser, load_inference, read_config
-from lavps_cli.weights.index import inference_for, resolve
+from lavps_cli.pipeline.model import Tiling, open_weights
+from lavps_cli.pipeline.requests import Compute
+from lavps_cli.pipeline.sampling import draw, sampler_options
 
 SAMPLES = 8
 TV_WEIGHTS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2)
@@ -92,13 +88,12 @@ def main() -> None:
         else []
     )
     have = {(row["picture"], row["task"]) for row in done}
-    home = resolve(given.model)
-    prior = load_denoiser(home, device=CPU, autocast=torch.bfloat16)
-    denoiser = TiledDenoiser(prior, 0, 0, prior.multiple)
-    beside = inference_for(home) if given.method == "lavps" else None
-    inference = beside and load_inference(beside, device=CPU, autocast=torch.bfloat16)
-    trained = None if beside is None else float(read_config(beside)["switch_ratio"])
-    options = sampler_options(given.method, given.preset, given.option, trained)
+    weights = open_weights(
+        Compute(model=given.model, device="cpu", dtype="bf16"),
+        takes_inference=given.method == "lavps",
+    )
+    model = weights.model(Tiling(0, 0))
+    options = sampler_options(given.method, given.preset, given.option, model.switch_ratio)
     pictures = (
         photographs(given.size) if given.pictures is None else folder(given.pictures, given.size)
     )
@@ -111,18 +106,16 @@ def main() -> None:
                 ((xhat, label) for label, xhat in classical(task, likelihood)),
                 key=lambda pair: psnr(pair[0], x),
             )
-            counted = CountedDenoiser(denoiser, SAMPLES)
-            y = likelihood.y.expand(SAMPLES, *likelihood.y.shape[1:])
             started = time.perf_counter()
-            draws = lavps(
-                counted, Likelihood(y, likelihood.A, SIGMA_Y), options,
-                shape=(SAMPLES, *x.shape[1:]), noise=Noise(range(SAMPLES), CPU),
-                inference=inference,
+            drawn = draw(
+                model, likelihood, options, method=given.method, shape=tuple(x.shape[1:]),
+                seeds=range(SAMPLES),
             )  # fmt: skip
+            draws = drawn.x
             row = {
                 "picture": name, "task": task, "preset": given.preset, "classical": best_name,
                 "seconds": (time.perf_counter() - started) / SAMPLES,
-                "nfe": counted.nfe, "nbe": counted.nbe,
+                "nfe": drawn.nfe, "nbe": drawn.nbe,
                 "scores": {
                     "observation": scores(observation(task, likelihood), x),
                     "best classical": scores(best, x),

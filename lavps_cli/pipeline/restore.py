@@ -180,12 +180,9 @@ class _Run:
             seen,
             self.weights,
             tiling,
-            method=request.sampling.method,
-            options=self.options,
-            seed=request.sampling.seed,
-            samples=request.sampling.samples,
+            request.sampling,
+            self.options,
             batch=parse_count("--batch-size", request.compute.batch_size, 1),
-            coarse=request.sampling.coarse,
             on_step=self._watch(name, index, started),
         )
         drawn = posterior.x.mean(0, keepdim=True) if request.sampling.mean else posterior.x

@@ -12,6 +12,7 @@ from lavps_cli.core.types import Image
 from lavps_cli.errors import DeviceError
 from lavps_cli.pipeline.model import Tiling, Weights
 from lavps_cli.pipeline.problem import Observation
+from lavps_cli.pipeline.requests import Sampling
 from lavps_cli.pipeline.sampling import draw
 from lavps_cli.pipeline.seeds import derive_seed
 
@@ -37,18 +38,24 @@ def sample_posterior(
     seen: Observation,
     weights: Weights,
     tiling: Tiling,
-    *,
-    method: str,
+    sampling: Sampling,
     options: Any,
-    seed: int,
-    samples: int,
-    batch: int | None,
-    coarse: bool = True,
+    *,
+    batch: int | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Posterior:
     """Return samples; sample i depends on the seed and i, not on the others or the batches.
 
     Where memory runs out, batches are halved, then windows.
+
+    Args:
+        seen: What is known of the picture.
+        weights: Networks and their device.
+        tiling: How the networks see the picture.
+        sampling: Method, seed and number of samples, as asked.
+        options: The method's own, from `sampler_options`.
+        batch: Samples drawn together; None chooses.
+        on_step: Told steps done and their number.
 
     Raises:
         DeviceError: Memory runs out at the smallest.
@@ -56,22 +63,10 @@ def sample_posterior(
     height, width = seen.shape
     if batch is None:
         batch = max(1, _BATCH_PIXELS.get(weights.device.type, 1 << 20) // (height * width))
-    batch, retries = min(batch, samples), 0
+    batch, retries = min(batch, sampling.samples), 0
     while True:
         try:
-            return _sample(
-                seen,
-                weights,
-                tiling,
-                method,
-                options,
-                seed,
-                samples,
-                batch,
-                coarse,
-                retries,
-                on_step,
-            )
+            return _sample(seen, weights, tiling, sampling, options, batch, retries, on_step)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -112,12 +107,9 @@ def _sample(
     seen: Observation,
     weights: Weights,
     tiling: Tiling,
-    method: str,
+    sampling: Sampling,
     options: Any,
-    seed: int,
-    samples: int,
     batch: int,
-    coarse: bool,
     retries: int,
     on_step: Callable[[int, int], None] | None,
 ) -> Posterior:
@@ -128,10 +120,10 @@ def _sample(
         # Three equal channels are one measurement: together they weigh as much as it does.
         y, sigma_y = y.expand(-1, 3, -1, -1), sigma_y * math.sqrt(3)
     likelihood = Likelihood(y, seen.A, sigma_y)
-    starts = range(0, samples, batch)
+    starts = range(0, sampling.samples, batch)
     parts = []
     for number, start in enumerate(starts):
-        indices = range(start, min(start + batch, samples))
+        indices = range(start, min(start + batch, sampling.samples))
 
         def step(done: int, total: int, number: int = number) -> None:
             if on_step is not None:
@@ -142,10 +134,10 @@ def _sample(
                 model,
                 likelihood,
                 options,
-                method=method,
+                method=sampling.method,
                 shape=(3, *seen.shape),
-                seeds=[derive_seed(seed, "sample", i) for i in indices],
-                coarse=coarse,
+                seeds=[derive_seed(sampling.seed, "sample", i) for i in indices],
+                coarse=sampling.coarse,
                 on_step=step,
             )
         )

@@ -12,7 +12,7 @@ from lavps_cli.images.picture import Picture
 from lavps_cli.pipeline import run
 from lavps_cli.pipeline.model import Tiling, Weights, open_weights
 from lavps_cli.pipeline.problem import Observation, observation
-from lavps_cli.pipeline.requests import Compute, Problem
+from lavps_cli.pipeline.requests import Compute, Problem, Sampling
 from lavps_cli.pipeline.run import Posterior, is_out_of_memory, residuals, sample_posterior
 from lavps_cli.pipeline.sampling import expected_evaluations, sampler_options
 from lavps_cli.pipeline.seeds import derive_seed
@@ -34,10 +34,11 @@ def seen(c: int = 3, **problem: Any) -> Observation:
 def sample(weights: Weights, what: Observation, **changes: Any) -> Posterior:
     tiling = changes.pop("tiling", WHOLE)
     options = sampler_options("lavps", "fast", changes.pop("settings", ("num_steps=6",)), 0.6)
-    given: dict[str, Any] = {
-        "method": "lavps", "options": options, "seed": 0, "samples": 1, "batch": None,
-    }  # fmt: skip
-    return sample_posterior(what, weights, tiling, **(given | changes))
+    options = changes.pop("options", options)
+    sampling = Sampling(
+        **{name: changes.pop(name) for name in ("seed", "samples") if name in changes}
+    )
+    return sample_posterior(what, weights, tiling, sampling, options, **changes)
 
 
 @pytest.mark.parametrize(

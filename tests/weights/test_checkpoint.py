@@ -59,7 +59,7 @@ def test_round_trip(folder: Path) -> None:
 
 def test_inference_round_trip(tmp_path: Path) -> None:
     config = HDiTConfig(
-        **{**vars(CONFIG), "in_channels": 9, "out_channels": 6, "mapping_cond_dim": COND_WIDTH}
+        **{**vars(CONFIG), "in_channels": 9, "out_channels": 9, "mapping_cond_dim": COND_WIDTH}
     )
     network = InferenceNetwork(config)
     info = {"kind": "inference", "schedule": "vp", "model": describe(config)}
