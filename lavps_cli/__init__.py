@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lavps_cli.pipeline.model import Model
     from lavps_cli.samplers.lavps import LavpsOptions, lavps
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _WHERE = {
     "BicubicDownsampling": "operators.bicubic",

@@ -55,21 +55,21 @@ SAMPLERS: dict[str, Sampler] = {
 class Preset:
     """How far a sampler goes: options with an inference model, and without one."""
 
-    warm: dict[str, int]
-    cold: dict[str, int]
+    warm: dict[str, int | float]
+    cold: dict[str, int | float]
 
 
 PRESETS: dict[str, Preset] = {
     "fast": Preset(
-        warm={"num_steps": 24, "grad_steps_start": 2, "grad_steps_end": 0},
+        warm={"num_steps": 15, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.0},
         cold={"num_steps": 18, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
     "balanced": Preset(
-        warm={"num_steps": 80, "grad_steps_start": 2, "grad_steps_end": 0},
+        warm={"num_steps": 26, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.5},
         cold={"num_steps": 60, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
     "best": Preset(
-        warm={"num_steps": 200, "grad_steps_start": 2, "grad_steps_end": 1},
+        warm={"num_steps": 100, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.5},
         cold={"num_steps": 200, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
 }

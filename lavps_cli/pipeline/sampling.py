@@ -78,7 +78,7 @@ def sampler_options(
     values: dict[str, Any] = dict(chosen.cold if trained is None else chosen.warm)
     given = parse_settings(cls, settings)
     if trained is not None:
-        values["switch_ratio"] = trained
+        values["switch_ratio"] = max(trained, values.get("switch_ratio", trained))
         if given.get("switch_ratio", trained) < trained:
             raise UsageError(
                 f"-O switch_ratio={given['switch_ratio']}: the inference model was trained for "

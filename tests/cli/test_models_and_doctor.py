@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+import lavps_cli
 from lavps_cli.catalog import SAMPLERS
 from lavps_cli.pipeline import listing
 from lavps_cli.samplers.lavps import LavpsOptions
@@ -66,7 +67,7 @@ def test_doctor(lavps: Lavps, only_tiny: Path) -> None:
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["ok"]
-    assert found["versions"]["lavps"] == "0.1.0"
+    assert found["versions"]["lavps"] == lavps_cli.__version__
     assert found["devices"][-1]["name"] == "cpu"
     assert found["formats"]["png"]
     text = lavps("doctor")

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image as PillowImage
 from typer.testing import Result
 
+import lavps_cli
 from lavps_cli.cli import errors
 from lavps_cli.cli.main import app
 
@@ -35,7 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *args: str) -> int:
 
 def test_version(lavps: Lavps) -> None:
     result = lavps("--version")
-    assert (result.exit_code, result.stdout) == (0, "lavps 0.1.0\n")
+    assert (result.exit_code, result.stdout) == (0, f"lavps {lavps_cli.__version__}\n")
 
 
 @pytest.mark.parametrize("args", [("--help",), ("restore", "-h"), ("degrade", "-h")])
