@@ -13,6 +13,12 @@ PresetName: TypeAlias = Literal["fast", "balanced", "best"]
 DtypeName: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 FormatName: TypeAlias = Literal["auto", "png", "jpg", "webp", "tiff", "avif"]
 ExistingName: TypeAlias = Literal["error", "skip", "overwrite"]
+StageName: TypeAlias = Literal["inference", "prior"]
+ArchName: TypeAlias = Literal["palette", "invfusion"]
+TrainPresetName: TypeAlias = Literal["tiny", "small", "base"]
+CropName: TypeAlias = Literal["auto", "whole", "random"]
+OptimizerName: TypeAlias = Literal["auto", "muon", "adamw"]
+SwitchName: TypeAlias = Literal["auto", "on", "off"]
 
 SCALES = (2, 3, 4, 8)
 

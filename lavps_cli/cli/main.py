@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lavps_cli import __version__
-from lavps_cli.cli import degrade, doctor, models, params, restore
+from lavps_cli.cli import degrade, doctor, models, params, restore, train
 from lavps_cli.cli.errors import run
 from lavps_cli.cli.progress import set_loudness
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("restore", rich_help_panel="Restore", epilog=restore.EPILOG)(restore.restore)
 app.command("degrade", rich_help_panel="Restore", epilog=degrade.EPILOG)(degrade.degrade)
+app.command("train", rich_help_panel="Train", epilog=train.EPILOG)(train.train)
 app.add_typer(models.models, name="models", rich_help_panel="Manage")
 app.command("doctor", rich_help_panel="Manage", epilog=doctor.EPILOG)(doctor.doctor)
 

@@ -70,6 +70,11 @@ def schedule_named(name: str) -> Schedule:
     return SCHEDULES[name]
 
 
+def schedule_name(schedule: Schedule) -> str:
+    """Return the name of a schedule."""
+    return next(name for name, value in SCHEDULES.items() if value == schedule)
+
+
 def time_grid(
     schedule: Schedule, num_steps: int, spacing: ScheduleName | None = None
 ) -> Float[Tensor, " k"]:

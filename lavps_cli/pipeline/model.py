@@ -194,7 +194,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype | None:
 def has_fast_bf16(device: torch.device) -> bool:
     """Return whether bfloat16 is at least 1.5 times as fast as float32 there.
 
-    Not on CPUs: 1.25 times, on two cores with AMX (`benchmarks/cpu_speed.py`, preset fast).
+    Not on CPUs: 1.36 to 1.5 times, on two cores with AMX (`benchmarks/cpu_speed.py`).
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

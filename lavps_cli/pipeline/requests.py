@@ -3,13 +3,19 @@
 from dataclasses import dataclass
 
 from lavps_cli.catalog import (
+    ArchName,
     BoundaryName,
+    CropName,
     DownsampleName,
     DtypeName,
     ExistingName,
     FormatName,
+    OptimizerName,
     PresetName,
+    StageName,
+    SwitchName,
     TaskName,
+    TrainPresetName,
 )
 
 
@@ -96,4 +102,48 @@ class DegradationRequest:
     sidecar: bool = False
     save_mask: str | None = None
     max_pixels: str = "200M"
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """Everything that `train` is asked."""
+
+    dataset: tuple[str, ...]
+    output: str
+    stage: StageName = "inference"
+    arch: ArchName = "palette"
+    prior: str = "default"
+    operators: str = (
+        "2*sr:4,sr:2,2*deblur:7-27@0-1,gaussian:7-27,inpaint:centre,inpaint:rect,"
+        "inpaint:pixels@0.3-0.95,denoise+0.1"
+    )
+    switch_ratio: float = 0.0
+    preset: TrainPresetName = "small"
+    resolution: str = "64"
+    duration: str = "20k"
+    shares: str | None = None
+    crop: CropName = "auto"
+    batch_size: int = 48
+    batch_gpu: int | None = None
+    lr: float | None = None
+    warmup: int = 200
+    weight_decay: float = 1e-2
+    ema: float = 0.998
+    optimizer: OptimizerName = "auto"
+    dtype: DtypeName = "auto"
+    compile: SwitchName = "auto"
+    device: str = "auto"
+    threads: str = "auto"
+    seed: int = 0
+    start_from: str | None = None
+    resume: str = "auto"
+    save_every: int = 500
+    keep: int = 3
+    sample_every: int = 1000
+    log_every: int = 50
+    max_time: str | None = None
+    log: str = "jsonl"
+    licence: str | None = None
+    cache: str | None = None
     dry_run: bool = False

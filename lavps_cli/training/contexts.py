@@ -11,18 +11,20 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
+from torch import Generator, Tensor
 
 from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.gaussian import DiagonalGaussian, bridge, forward_kernel
-from lavps_cli.core.likelihood import corrupt
+from lavps_cli.core.likelihood import Likelihood, corrupt
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.schedule import over
 from lavps_cli.core.types import Image
 from lavps_cli.core.variational import Context, context
 from lavps_cli.models.inference import measured
+from lavps_cli.training.rows import Rows
 
 Problem: TypeAlias = Callable[[int], tuple[Image, LinearOperator]]
-"""Number of pictures -> clean pictures and an operator for them, its parameters per picture."""
+"""Number of the draw -> clean pictures and an operator for them, its parameters per picture."""
 
 
 class Trajectories:
@@ -30,12 +32,14 @@ class Trajectories:
 
     Args:
         denoiser: The frozen prior.
-        problem: Draws pictures and operators.
+        problem: Draws pictures and operators, for the rows of this object.
         sigma_y: Noise of the observations, on the [-1, 1] scale.
-        batch: Number of pictures.
+        rows: Which rows of the whole batch these are; all processes draw noise for the whole batch
+            and keep theirs.
         generator: On the CPU; the only source of randomness beside `problem`.
         num_steps: K of each trajectory is drawn from this range, uniform in its logarithm.
         life: Contexts drawn before all pictures, and so the operators, are drawn anew.
+        highest: Trajectories begin at t <= `highest` T, the range of times to be learnt.
     """
 
     def __init__(
@@ -44,20 +48,40 @@ class Trajectories:
         problem: Problem,
         *,
         sigma_y: float,
-        batch: int,
-        generator: torch.Generator,
+        rows: Rows,
+        generator: Generator,
         num_steps: tuple[int, int] = (15, 120),
         life: int = 24,
+        highest: float = 1.0,
     ) -> None:
         self.denoiser, self.problem = denoiser, problem
-        self.sigma_y, self.batch, self.generator = sigma_y, batch, generator
-        self.num_steps, self.life = num_steps, life
-        self._age = life
+        self.sigma_y, self.rows, self.generator = sigma_y, rows, generator
+        self.num_steps, self.life, self.highest = num_steps, life, highest
+        self._age, self._draws = life, 0
         self._K = self._k = torch.empty(0, dtype=torch.float64)
         """Number of steps of each trajectory, and where it is."""
 
-    def normal_like(self, x: Image) -> Image:
-        return torch.randn(x.shape, generator=self.generator).to(x)
+    def normal_like(self, x: Tensor) -> Tensor:
+        return self.rows.normal(tuple(x.shape[1:]), self.generator).to(x)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what resuming needs: tensors with a row for each picture, and the rest."""
+        state = {"age": torch.tensor([self._age, self._draws])}
+        if self._draws:
+            state |= {"y": self._likelihood.y, "x0": self._x0, "xt_next": self._xt_next}
+            state |= {"K": self._K, "k": self._k}
+        return state | {"generator": self.generator.get_state()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state`, whose tensors have the rows of the whole batch."""
+        self._age, self._draws = (int(n) for n in state["age"])
+        self.generator.set_state(state["generator"])
+        if self._draws:
+            self._x, A = self.problem(self._draws - 1)
+            rows = {name: value[self.rows.slice] for name, value in state.items()}
+            self._likelihood = Likelihood(rows["y"].to(self._x), A, self.sigma_y)
+            self._x0, self._xt_next = rows["x0"].to(self._x), rows["xt_next"].to(self._x)
+            self._K, self._k = rows["K"], rows["k"]
 
     @torch.no_grad()
     def draw(self) -> Context:
@@ -90,25 +114,34 @@ class Trajectories:
         x0, self._xt_next = self.denoiser(xs, c.s), xt.at(self.normal_like(xs))
         self._k = self._k - 1
         arrived = self._k < 2
+        fresh = self.normal_like(xs)
         if bool(arrived.any()):
-            self._k[arrived] = self._K[arrived] - 1
-            self._xt_next[arrived] = self.normal_like(xs)[arrived]
-            start = torch.full((int(arrived.sum()),), schedule.T, dtype=torch.float64)
-            x0[arrived] = self.denoiser(self._xt_next[arrived], start)
+            self._k[arrived] = self._first(self._K[arrived])
+            self._xt_next[arrived], x0[arrived] = self._begun(arrived, fresh[arrived])
         self._x0 = x0
 
     def _restart(self) -> None:
         """Draw everything anew, each trajectory begun in its middle with a noisy clean picture."""
-        self._x, A = self.problem(self.batch)
+        self._x, A = self.problem(self._draws)
+        self._draws += 1
         x, clean = self._x, A(self._x)
         self._likelihood = corrupt(A, clean, self.sigma_y, self.normal_like(clean))
         low, high = (torch.tensor(float(n), dtype=torch.float64).log() for n in self.num_steps)
-        u, v = torch.rand(2, self.batch, generator=self.generator, dtype=torch.float64)
+        u, v = (self.rows.uniform(self.generator, dtype=torch.float64) for _ in range(2))
         self._K = (low + (high - low) * u).exp().round()
-        self._k = (2 + (self._K - 3) * v).round()
-        schedule = self.denoiser.schedule
-        t_next = (self._k + 1) / self._K * schedule.T
-        noise = over(schedule.sigma(t_next), x) * self.normal_like(x)
-        self._xt_next = over(schedule.alpha(t_next), x) * x + noise
-        self._x0 = self.denoiser(self._xt_next, t_next)
+        self._k = (2 + (self._first(self._K) - 2) * v).round()
+        everything = torch.ones(len(x), dtype=torch.bool)
+        self._xt_next, self._x0 = self._begun(everything, self.normal_like(x))
         self._age = 0
+
+    def _first(self, K: Tensor) -> Tensor:
+        """Return the first step of trajectories of K steps."""
+        return (self.highest * K).floor().clamp(min=2).minimum(K - 1)
+
+    def _begun(self, which: Tensor, noise: Image) -> tuple[Image, Image]:
+        """Return x_t of the step before the present one, from the clean picture, and its x_0."""
+        schedule = self.denoiser.schedule
+        x, t_next = self._x[which], (self._k[which] + 1) / self._K[which] * schedule.T
+        xt_next = over(schedule.sigma(t_next), x) * noise
+        xt_next = over(schedule.alpha(t_next), x) * x + xt_next
+        return xt_next, self.denoiser(xt_next, t_next)

@@ -1,32 +1,60 @@
 """The training loop: the same for the denoising loss (4) and for Algorithm 1."""
 
 import copy
-import json
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from types import FrameType
+from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
-from safetensors.torch import save as serialise
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from lavps_cli.catalog import OptimizerName
 from lavps_cli.errors import LavpsError
+from lavps_cli.training import checkpoints
+from lavps_cli.training.log import Line, Log, Numbers
+from lavps_cli.training.optim import optimizers, rate, update_average
+from lavps_cli.training.processes import agreed, is_first, wait, world
 
-LossFunction: TypeAlias = Callable[[int], tuple[Tensor, dict[str, float]]]
-"""Step number -> the loss to differentiate, and numbers for the log."""
+Ending: TypeAlias = Literal["done", "time", "interrupted", "terminated"]
 
-MATRICES = ("qkv_proj", "out_proj", "up_proj", "down_proj", "merges", "splits")
+
+@runtime_checkable
+class Objective(Protocol):
+    """What is trained, and on what; its draws depend on the step alone, or on `state`."""
+
+    @property
+    def network(self) -> nn.Module: ...
+
+    def loss(self, step: int, part: int) -> tuple[Tensor, Numbers]:
+        """Return the mean loss over one part of this process's pictures, and numbers to log."""
+
+    @property
+    def waited(self) -> float:
+        """Seconds that steps have waited for pictures."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what has to be kept from step to step, for the pictures of all processes."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """What the loop needs to know."""
 
-    num_steps: int
-    max_seconds: float = float("inf")
-    """The rate falls to zero towards `num_steps` or this time, whichever comes first."""
+    num_steps: int | None = None
+    """Length of the training, or None where `seconds` says it."""
+    seconds: float = float("inf")
+    """Length of the training in time, over all its sessions."""
+    max_time: float = float("inf")
+    """Seconds after which to write a checkpoint and stop; the run can go on later."""
     lr: float = 2e-3
     weight_decay: float = 1e-2
     warmup: int = 200
@@ -35,102 +63,210 @@ class TrainOptions:
     """Decay of the average of the weights, per step."""
     grad_clip: float = 1.0
     """Greatest norm of the gradient."""
-    optimizer: Literal["muon", "adamw"] = "muon"
-    """`muon` for the matrices of the blocks and AdamW for the rest, or AdamW for everything."""
+    optimizer: OptimizerName = "auto"
+    batch: int = 1
+    """Pictures a step, of all processes; for the log."""
+    parts: int = 1
+    """Over how many parts of the batch the gradient is summed up."""
     log_every: int = 50
-    save_every: int = 250
+    save_every: int = 500
+    keep: int = 3
+    """Checkpoints that are kept."""
+    sample_every: int = 0
+    """Steps between two calls of `on_sample`; 0 for none."""
 
 
-def optimizers(module: nn.Module, options: TrainOptions) -> list[torch.optim.Optimizer]:
-    """Return the optimisers; all take the same rate, Muon's steps scaled to the size of AdamW's."""
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        inner = parameter.ndim == 2 and any(part in name for part in MATRICES)
-        (matrices if inner and options.optimizer == "muon" else rest).append(parameter)
-    chosen: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=options.weight_decay, fused=True)
-    ]
-    if matrices:
-        chosen.append(
-            torch.optim.Muon(
-                matrices, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
-    return chosen
+@dataclass(frozen=True, eq=False)
+class Hooks:
+    """What is done on the way, by the first process alone."""
+
+    export: Callable[[Path, nn.Module, int], None]
+    """Writes a model folder of the averaged weights."""
+    on_line: Callable[[Line, float], None] = lambda line, done: None
+    """Takes a line of the log and the share of the training that is done."""
+    on_sample: Callable[[int, nn.Module], None] = lambda step, average: None
+    on_warning: Callable[[str], None] = lambda text: None
 
 
-def rate(step: int, done: float, options: TrainOptions) -> float:
-    """Return the learning rate: linear warm-up, a plateau, and a linear fall to zero."""
-    return options.lr * min(1, (step + 1) / options.warmup) * min(1, 1.25 * (1 - done))
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What became of a training."""
+
+    average: nn.Module
+    step: int
+    ending: Ending
 
 
-def fit(module: nn.Module, loss: LossFunction, options: TrainOptions, folder: Path) -> nn.Module:
-    """Train `module` and return the moving average of its weights.
+class _Step(nn.Module):
+    """The loss as a module, so that gradients of several processes are averaged."""
 
-    Writes `metrics.jsonl` and, every `save_every` steps and at the end, `ema.safetensors`.
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.network = objective.network
+        self._loss = objective.loss
+
+    def forward(self, step: int, part: int) -> tuple[Tensor, Numbers]:
+        return self._loss(step, part)
+
+
+def fit(objective: Objective, options: TrainOptions, run: Path, log: Log, hooks: Hooks) -> Trained:
+    """Train, from the newest checkpoint in `run` if there is one.
+
+    Writes `metrics.jsonl` and checkpoints; SIGINT, SIGTERM and `max_time` end it after the step in
+    work, with a checkpoint.
 
     Raises:
         LavpsError: The gradient is not a number; the last checkpoint is kept.
+        OutputError: Nothing can be written any more; the last checkpoint is kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    average = copy.deepcopy(module).eval().requires_grad_(False)
-    optims = optimizers(module, options)
-    log = _Log(folder / "metrics.jsonl")
-    started, step, done = time.monotonic(), 0, 0.0
-    while done < 1:
-        value, numbers = loss(step)
-        value.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(module.parameters(), options.grad_clip)
-        if not torch.isfinite(norm):
-            raise LavpsError(
-                f"the gradient is not a number at step {step}.",
-                f"Lower the learning rate. The last checkpoint is in {folder}.",
-            )
-        for optim in optims:
-            for group in optim.param_groups:
-                group["lr"] = rate(step, done, options)
-            optim.step()
-            optim.zero_grad()
-        step += 1
-        seconds = time.monotonic() - started
-        done = max(step / options.num_steps, seconds / options.max_seconds)
-        update_average(average, module, min(options.ema, (1 + step) / (10 + step)))
-        log.add(numbers | {"loss": float(value.detach()), "norm": float(norm)})
-        if step % options.log_every == 0:
-            log.write({"step": step, "seconds": seconds})
-        if step % options.save_every == 0 or done >= 1:
-            save_average(average, folder)
-    return average
+    network = objective.network
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    optims = optimizers(network, options.optimizer, options.weight_decay)
+    step, before = _resumed(objective, average, optims, log, run, hooks)
+    whole: nn.Module = _Step(objective)
+    device = next(network.parameters()).device
+    if world() > 1:
+        whole = DistributedDataParallel(
+            whole, device_ids=[device.index] if device.type == "cuda" else None
+        )
+    started, saved = time.monotonic(), step
+    pace = _Pace(started, step, objective.waited)
+    ending: Ending | None = None
+
+    def save() -> None:
+        state = {
+            "step": step, "seconds": before + time.monotonic() - started,
+            "network": network.state_dict(), "average": average.state_dict(),
+            "optimizers": [optim.state_dict() for optim in optims],
+            "objective": objective.state(), "log": log.state(),
+        }  # fmt: skip
+        if is_first():
+            checkpoints.save(run, step, state, lambda folder: hooks.export(folder, average, step))
+            checkpoints.prune(run, options.keep)
+        wait()
+
+    with _signals() as received:
+        while ending is None:
+            done = _share_done(step, before + time.monotonic() - started, options)
+            if done >= 1:
+                ending = "done"
+                break
+            norm = _accumulated(whole, step, log, options, network)
+            if not torch.isfinite(norm):
+                raise LavpsError(
+                    f"the gradient is not a number at step {step}.",
+                    f"Lower the learning rate (--lr). The last checkpoint is of step {saved}.",
+                )
+            for optim in optims:
+                for group in optim.param_groups:
+                    group["lr"] = rate(step, done, options.lr, options.warmup)
+                optim.step()
+                optim.zero_grad()
+            step += 1
+            update_average(average, network, min(options.ema, (1 + step) / (10 + step)))
+            seconds = time.monotonic() - started
+            done = _share_done(step, before + seconds, options)
+            if step % options.log_every == 0:
+                head = {"step": step, "seconds": round(before + seconds, 3)}
+                line = log.write(head | pace.told(step, objective.waited, options.batch))
+                if is_first():
+                    hooks.on_line(line, done)
+            ending = _ending(received, seconds > options.max_time, device)
+            if step % options.save_every == 0 or ending or done >= 1:
+                save()
+                saved = step
+            if options.sample_every and step % options.sample_every == 0 and not ending:
+                if is_first():
+                    hooks.on_sample(step, average)
+                wait()
+    return Trained(average, step, ending or "done")
 
 
-@torch.no_grad()
-def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
-    """Move the average: average <- decay average + (1 - decay) module."""
-    for mean, parameter in zip(average.parameters(), module.parameters(), strict=True):
-        mean.lerp_(parameter, 1 - decay)
+def _accumulated(
+    whole: nn.Module, step: int, log: Log, options: TrainOptions, network: nn.Module
+) -> Tensor:
+    """Leave the gradient of one step in the parameters, and return its norm before clipping."""
+    for part in range(options.parts):
+        last = part == options.parts - 1
+        alone = isinstance(whole, DistributedDataParallel) and not last
+        with cast(DistributedDataParallel, whole).no_sync() if alone else nullcontext():
+            value, numbers = whole(step, part)
+            (value / options.parts).backward()
+        log.add(numbers)
+    norm = nn.utils.clip_grad_norm_(network.parameters(), options.grad_clip)
+    log.add({"norm": norm.detach()})
+    return norm
 
 
-def save_average(average: nn.Module, folder: Path) -> None:
-    """Write the weights so that the file is whole or absent."""
-    part = folder / ".ema.safetensors.part"
-    part.write_bytes(serialise(average.state_dict()))
-    part.replace(folder / "ema.safetensors")
+class _Pace:
+    """Pictures a second, and the share of the time that passed waiting for them, by line."""
+
+    def __init__(self, now: float, step: int, waited: float) -> None:
+        self._before = now, step, waited
+
+    def told(self, step: int, waited: float, batch: int) -> Line:
+        now = time.monotonic()
+        seconds, steps = max(now - self._before[0], 1e-9), step - self._before[1]
+        share = (waited - self._before[2]) / seconds
+        self._before = now, step, waited
+        return {
+            "images_per_second": round(steps * batch / seconds, 3),
+            "waiting": round(share, 5),
+        }
 
 
-class _Log:
-    """Means of numbers between two lines of a JSON-lines file."""
+def _share_done(step: int, seconds: float, options: TrainOptions) -> float:
+    """Return the share of the training that is done, by steps where they are given."""
+    if options.num_steps is not None:
+        return step / options.num_steps
+    return seconds / options.seconds
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._values: dict[str, list[float]] = {}
 
-    def add(self, numbers: dict[str, float]) -> None:
-        for name, number in numbers.items():
-            self._values.setdefault(name, []).append(number)
+def _resumed(
+    objective: Objective,
+    average: nn.Module,
+    optims: list[torch.optim.Optimizer],
+    log: Log,
+    run: Path,
+    hooks: Hooks,
+) -> tuple[int, float]:
+    """Take up the newest checkpoint, and return its step and the seconds of training so far."""
+    state, wrong = checkpoints.load_newest(run)
+    for text in wrong:
+        hooks.on_warning(f"{text} An earlier checkpoint is taken.")
+    if state is None:
+        log.load({}, 0)
+        return 0, 0.0
+    objective.network.load_state_dict(state["network"])
+    average.load_state_dict(state["average"])
+    for optim, values in zip(optims, state["optimizers"], strict=True):
+        optim.load_state_dict(values)
+    objective.load(state["objective"])
+    log.load(state["log"], state["step"])
+    return state["step"], state["seconds"]
 
-    def write(self, head: dict[str, int | float]) -> None:
-        means = {name: sum(values) / len(values) for name, values in self._values.items()}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(head | means) + "\n")
-        self._values = {}
+
+def _ending(received: list[int], out_of_time: bool, device: torch.device) -> Ending | None:
+    """Return why to stop, the same in all processes, or None."""
+    own = 3 if signal.SIGTERM in received else 2 if received else 1 if out_of_time else 0
+    endings: tuple[Ending | None, ...] = (None, "time", "interrupted", "terminated")
+    return endings[agreed(own, device)]
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of being ended by them; a second one ends at once."""
+    received: list[int] = []
+    before: dict[int, Any] = {}
+
+    def collect(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+
+    for caught in (signal.SIGINT, signal.SIGTERM):
+        before[caught] = signal.signal(caught, collect)
+    try:
+        yield received
+    finally:
+        for restored, handler in before.items():
+            signal.signal(restored, handler)

@@ -33,6 +33,8 @@ def resolve(name_or_path: str) -> Path:
     path = Path(name_or_path)
     if (path / "config.json").is_file():
         return path
+    if (path / "latest" / "config.json").is_file():  # A training run, at its newest checkpoint.
+        return path / "latest"
     known = ", ".join(models) or "none"
     if path.exists():
         raise WeightsError(

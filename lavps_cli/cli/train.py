@@ -1,0 +1,242 @@
+"""lavps train."""
+
+from typing import Annotated
+
+import typer
+
+from lavps_cli import catalog
+from lavps_cli.cli import params
+from lavps_cli.cli.errors import INTERRUPTED, TERMINATED, reported
+from lavps_cli.cli.output import json_line
+from lavps_cli.cli.params import COMPUTE, MOST_USED, OUTPUT, _option, _unset
+from lavps_cli.cli.progress import Terminal
+from lavps_cli.errors import UsageError
+
+EPILOG = """Examples:
+
+lavps train --dataset photos/ --stage prior --duration 12h -o runs/prior
+
+lavps train --dataset photos/ --prior runs/prior --operators deblur:9-27@0-1,sr:4 -o runs/mine
+
+torchrun --nproc-per-node 8 -m lavps_cli train --dataset photos/ -o runs/mine
+"""
+
+DATA, MODEL, LOOP = "Data", "Model", "Training"
+
+
+@reported
+def train(
+    dataset: Annotated[
+        list[str] | None,
+        _unset(
+            MOST_USED,
+            "--dataset",
+            metavar="SRC",
+            help="DIR, 'DIR/*.jpg', data.zip, shards-{000..099}.tar, hf:user/name[:split], or a "
+            "known name such as ffhq=DIR; may be repeated.",
+        ),
+    ] = None,
+    stage: Annotated[
+        catalog.StageName,
+        _option(MOST_USED, "--stage", help="inference: for a prior; prior: the denoiser itself."),
+    ] = "inference",
+    operators: Annotated[
+        str | None,
+        _unset(
+            MOST_USED,
+            "--operators",
+            metavar="LIST",
+            help="Families, separated by commas: sr:4, deblur:21@0.9 (one kernel), "
+            "deblur:9-27@0-1 (random ones), gaussian:7-27, inpaint:centre|rect|pixels@0.8-0.85, "
+            "denoise; 3* before it is a share, +0.05 after it the noise.",
+        ),
+    ] = None,
+    duration: Annotated[
+        str,
+        _option(MOST_USED, "--duration", metavar="200k|8Mi|12h", help="Steps, pictures or time."),
+    ] = "20k",
+    output: Annotated[
+        str | None,
+        _unset(
+            MOST_USED, "--output", "-o", metavar="DIR", help="Of the run; runs/STAGE if unsaid."
+        ),
+    ] = None,
+    list_datasets: Annotated[
+        bool, _option(DATA, "--list-datasets", help="Tell the known names, and stop.")
+    ] = False,
+    resolution: Annotated[
+        str, _option(DATA, "--resolution", metavar="N[,N...]", help="Sides, which take turns.")
+    ] = "64",
+    crop: Annotated[
+        catalog.CropName,
+        _option(DATA, "--crop", help="whole: reduced; random: crops at several scales."),
+    ] = "auto",
+    shares: Annotated[
+        str | None,
+        _unset(DATA, "--shares", metavar="A,B", help="How often each --dataset is drawn."),
+    ] = None,
+    cache: Annotated[
+        str | None, _unset(DATA, "--cache", metavar="DIR", help="Of the decoded pictures.")
+    ] = None,
+    preset: Annotated[
+        catalog.TrainPresetName, _option(MODEL, "--preset", help="Size of the network.")
+    ] = "small",
+    arch: Annotated[
+        catalog.ArchName,
+        _option(MODEL, "--arch", help="invfusion: layers that apply the operator inside."),
+    ] = "palette",
+    prior: Annotated[
+        str, _option(MODEL, "--prior", metavar="NAME|DIR", help="Of the inference stage.")
+    ] = "default",
+    start_from: Annotated[
+        str | None, _unset(MODEL, "--from", metavar="NAME|DIR", help="Weights to begin with.")
+    ] = None,
+    switch_ratio: Annotated[
+        float,
+        _option(MODEL, "--switch-ratio", min=0, max=1, help="Learn the times below 1 - this."),
+    ] = 0.0,
+    licence: Annotated[
+        str | None, _unset(MODEL, "--licence", help="Of the weights, for their card.")
+    ] = None,
+    batch_size: Annotated[
+        int, _option(LOOP, "--batch-size", min=1, help="Pictures a step, of all processes.")
+    ] = 48,
+    batch_gpu: Annotated[
+        int | None,
+        _unset(LOOP, "--batch-gpu", min=1, help="Pictures at once; the rest is accumulated."),
+    ] = None,
+    lr: Annotated[
+        float | None, _unset(LOOP, "--lr", help="Greatest rate; 2e-3 for priors, 1e-3 else.")
+    ] = None,
+    warmup: Annotated[int, _option(LOOP, "--warmup", min=0, help="Steps.")] = 200,
+    weight_decay: Annotated[float, _option(LOOP, "--weight-decay", min=0)] = 1e-2,
+    ema: Annotated[
+        float, _option(LOOP, "--ema", min=0, max=1, help="Decay of the averaged weights, a step.")
+    ] = 0.998,
+    optimizer: Annotated[
+        catalog.OptimizerName, _option(LOOP, "--optimizer", help="auto: muon, where there is one.")
+    ] = "auto",
+    seed: Annotated[int, _option(LOOP, "--seed", min=0, help="Of every draw.")] = 0,
+    device: params.Device = "auto",
+    dtype: Annotated[
+        catalog.DtypeName,
+        _option(COMPUTE, "--dtype", help="auto: bf16 where the hardware has it, else fp32."),
+    ] = "auto",
+    compile_network: Annotated[
+        catalog.SwitchName, _option(COMPUTE, "--compile", help="auto: on CUDA.")
+    ] = "auto",
+    threads: params.Threads = "auto",
+    resume: Annotated[
+        str,
+        _option(OUTPUT, "--resume", metavar="auto|never", help="auto: go on with the run there."),
+    ] = "auto",
+    save_every: Annotated[int, _option(OUTPUT, "--save-every", min=1, help="Steps.")] = 500,
+    keep: Annotated[int, _option(OUTPUT, "--keep", min=1, help="Checkpoints kept.")] = 3,
+    sample_every: Annotated[
+        int, _option(OUTPUT, "--sample-every", min=0, help="Steps; pictures to look at.")
+    ] = 1000,
+    log_every: Annotated[int, _option(OUTPUT, "--log-every", min=1, help="Steps.")] = 50,
+    max_time: Annotated[
+        str | None,
+        _unset(OUTPUT, "--max-time", metavar="2h", help="Stop then; the run can go on later."),
+    ] = None,
+    log: Annotated[
+        str,
+        _option(OUTPUT, "--log", metavar="jsonl,tensorboard,wandb,trackio", help="Where to."),
+    ] = "jsonl",
+    as_json: params.Json = False,
+    progress: params.Progress = "auto",
+    quiet: params.Quiet = False,
+    verbose: params.Verbose = 0,
+    dry_run: Annotated[
+        bool, _option(params.TALK, "--dry-run", "-n", help="Time a few steps, and stop.")
+    ] = False,
+) -> None:
+    """Train an inference model, or a prior.
+
+    The same command goes on with a run that was stopped. The averaged weights are in
+    OUTPUT/latest, and `lavps restore --model` takes OUTPUT at any moment.
+    """
+    if list_datasets:
+        _list_datasets(as_json)
+        return
+    if not dataset and not dry_run:
+        raise UsageError(
+            "there is nothing to learn from.",
+            "Give a folder:  --dataset DIR      Known names:  --list-datasets",
+        )
+    if resume not in ("auto", "never"):
+        raise UsageError(f"--resume {resume}: expected auto or never.", "Give a folder with -o.")
+
+    from lavps_cli.pipeline.requests import TrainingRequest
+    from lavps_cli.pipeline.train import Estimate
+    from lavps_cli.pipeline.train import train as run
+
+    given = {} if operators is None else {"operators": operators}
+    request = TrainingRequest(
+        dataset=tuple(dataset or ()),
+        output=output or f"runs/{stage}",
+        stage=stage,
+        arch=arch,
+        prior=prior,
+        switch_ratio=switch_ratio,
+        preset=preset,
+        resolution=resolution,
+        duration=duration,
+        shares=shares,
+        crop=crop,
+        batch_size=batch_size,
+        batch_gpu=batch_gpu,
+        lr=lr,
+        warmup=warmup,
+        weight_decay=weight_decay,
+        ema=ema,
+        optimizer=optimizer,
+        dtype=dtype,
+        compile=compile_network,
+        device=device,
+        threads=threads,
+        seed=seed,
+        start_from=start_from,
+        resume=resume,
+        save_every=save_every,
+        keep=keep,
+        sample_every=sample_every,
+        log_every=log_every,
+        max_time=max_time,
+        log=log,
+        licence=licence,
+        cache=cache,
+        dry_run=dry_run,
+        **given,
+    )
+    with Terminal(progress, quiet=quiet, verbose=verbose) as terminal:
+        outcome = run(
+            request,
+            terminal,
+            lambda line: json_line({"type": "log"} | line) if as_json else None,
+        )
+        terminal.clear()
+        if as_json:
+            json_line(outcome.told)
+        elif isinstance(outcome, Estimate):
+            terminal.note(outcome.text)
+        else:
+            typer.echo(outcome.output)
+            if outcome.ending != "done":
+                terminal.note(f"stopped at step {outcome.step}; the same command goes on.")
+    if not isinstance(outcome, Estimate) and outcome.ending in _CODES:
+        raise typer.Exit(_CODES[outcome.ending])
+
+
+_CODES = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
+
+
+def _list_datasets(as_json: bool) -> None:
+    from lavps_cli.data.known import list_known
+
+    for entry in list_known():
+        if as_json:
+            json_line({"type": "dataset"} | entry)
+        else:
+            typer.echo("\t".join(str(value) for value in entry.values()))

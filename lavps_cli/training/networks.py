@@ -1,0 +1,44 @@
+"""Shapes of the networks that are trained, by preset."""
+
+from dataclasses import replace
+
+from lavps_cli.catalog import ArchName, TrainPresetName
+from lavps_cli.models.hdit import HDiTConfig, LevelConfig
+from lavps_cli.models.inference import CHANNELS_IN, CHANNELS_OUT, COND_WIDTH
+
+PATCH = 4
+JOINT = 2
+"""Feature images of every block of an invfusion network."""
+
+
+def _level(depth: int, width: int) -> LevelConfig:
+    return LevelConfig(depth=depth, width=width, d_ff=3 * width)
+
+
+PRIORS: dict[TrainPresetName, tuple[LevelConfig, ...]] = {
+    "tiny": (_level(1, 64), _level(2, 128)),
+    "small": (_level(2, 128), _level(4, 256)),
+    "base": (_level(2, 192), _level(2, 384), _level(8, 768)),
+}
+
+
+def prior_config(preset: TrainPresetName, size: int) -> HDiTConfig:
+    """Return the shape of a prior for pictures of `size` pixels, and of any size when local."""
+    return HDiTConfig(
+        levels=PRIORS[preset],
+        stem="overlap",
+        patch_size=PATCH,
+        rope_extent=size // PATCH,
+    )
+
+
+def inference_config(preset: TrainPresetName, arch: ArchName, size: int) -> HDiTConfig:
+    """Return the shape of an inference model: the prior's, its last level half as deep."""
+    *levels, last = PRIORS[preset]
+    return replace(
+        prior_config(preset, size),
+        levels=(*levels, replace(last, depth=max(last.depth // 2, 1))),
+        in_channels=CHANNELS_IN,
+        out_channels=CHANNELS_OUT,
+        mapping_cond_dim=COND_WIDTH,
+    )

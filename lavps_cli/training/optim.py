@@ -1,0 +1,60 @@
+"""Optimisers, their rate, and the moving average of the weights."""
+
+import torch
+from torch import nn
+
+from lavps_cli.catalog import OptimizerName
+from lavps_cli.errors import UsageError
+
+MATRICES = ("qkv_proj", "out_proj", "up_proj", "down_proj", "merges", "splits")
+
+
+def optimizers(
+    module: nn.Module, name: OptimizerName, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """Return the optimisers; all take the same rate, Muon's steps scaled to the size of AdamW's.
+
+    `muon` serves the matrices of the blocks, AdamW the rest; or AdamW everything. `auto` is muon
+    where this PyTorch has it.
+
+    Raises:
+        UsageError: This PyTorch has no Muon.
+    """
+    if name == "muon" and not hasattr(torch.optim, "Muon"):
+        raise UsageError(
+            f"--optimizer muon needs PyTorch 2.9; this is {torch.__version__}.",
+            "Choose:  --optimizer adamw",
+        )
+    muon = name == "muon" or (name == "auto" and hasattr(torch.optim, "Muon"))
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for key, parameter in module.named_parameters():
+        inner = parameter.ndim == 2 and any(part in key for part in MATRICES)
+        (matrices if inner and muon else rest).append(parameter)
+    chosen: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True)
+    ]
+    if matrices:
+        chosen.append(
+            torch.optim.Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    return chosen
+
+
+def rate(step: int, done: float, lr: float, warmup: int) -> float:
+    """Return the learning rate: linear warm-up, a plateau, and a linear fall to zero.
+
+    Args:
+        step: Steps taken.
+        done: Share of the training that is done; the fall begins at 0.2.
+        lr: Greatest rate.
+        warmup: Steps of the warm-up.
+    """
+    return lr * min(1, (step + 1) / max(warmup, 1)) * max(0.0, min(1, 1.25 * (1 - done)))
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """Move the average: average <- decay average + (1 - decay) module."""
+    for mean, parameter in zip(average.parameters(), module.parameters(), strict=True):
+        mean.lerp_(parameter, 1 - decay)

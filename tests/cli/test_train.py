@@ -1,0 +1,253 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from safetensors.torch import load_file
+from typer.testing import Result
+
+from lavps_cli.training.log import read_lines
+
+Lavps = Callable[..., Result]
+Lines = Callable[[Result], list[dict[str, Any]]]
+
+SMALL = (
+    "--preset", "tiny", "--resolution", "16", "--batch-size", "4", "--dtype", "fp32", "--device",
+    "cpu", "--log-every", "2", "--save-every", "4", "--warmup", "2", "--optimizer", "adamw",
+)  # fmt: skip
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        pixels = rng.integers(0, 255, (5, 6, 3), dtype=np.uint8)
+        PillowImage.fromarray(pixels).resize((48, 40)).save(folder / f"p{i}.png")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def prior(lavps: Lavps, photos: Path, tmp_path: Path) -> Path:
+    run = tmp_path / "prior"
+    result = lavps(
+        "train", "--dataset", photos, "--stage", "prior", "--duration", "6", "-o", run, *SMALL
+    )
+    assert result.exit_code == 0, result.output
+    return run
+
+
+def test_a_prior_then_its_inference_model_then_a_picture(
+    lavps: Lavps, prior: Path, photos: Path, tmp_path: Path
+) -> None:
+    """The whole way, as a user would go it."""
+    run = tmp_path / "inference"
+    families = "sr:2,deblur:3-7@0-1,inpaint:rect+0.02"
+    result = lavps(
+        "train", "--dataset", photos, "--prior", prior, "--operators", families, "--duration",
+        "20", "--sample-every", "10", "-o", run, *SMALL,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{run / 'latest'}\n"
+    assert "9 pictures" in result.stderr
+    assert "1 files skipped" in result.stderr
+    lines = read_lines(run / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(2, 21, 2))
+    assert any("ratio" in line and 0 < line["accepted"] <= 1 for line in lines)
+    config = json.loads((run / "latest" / "config.json").read_text())
+    assert config["operators"] == families.split(",")
+    assert config["kind"] == "inference"
+    card = (run / "latest" / "README.md").read_text()
+    assert f"--operators {families}" in card
+    with PillowImage.open(run / "samples" / "step_00000010.png") as grid:
+        assert grid.size == (4 * 16, 7 * 16)
+    out = tmp_path / "out.png"
+    result = lavps(
+        "restore", photos / "p0.png", "--task", "sr", "--scale", "2", "--model", prior,
+        "--inference", run, "-O", "num_steps=4", "-o", out,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    with PillowImage.open(out) as picture:
+        assert picture.size == (96, 80)
+
+
+def test_the_same_command_goes_on_and_other_settings_are_refused(
+    lavps: Lavps, prior: Path, photos: Path
+) -> None:
+    base = ("train", "--dataset", photos, "--stage", "prior", "-o", prior)
+    again = lavps(*base, "--duration", "6", *SMALL)
+    assert again.exit_code == 0, again.output
+    assert [line["step"] for line in read_lines(prior / "metrics.jsonl")] == [2, 4, 6]
+    longer = lavps(*base, "--duration", "10", *SMALL)
+    assert longer.exit_code == 0, longer.output
+    assert [line["step"] for line in read_lines(prior / "metrics.jsonl")] == [2, 4, 6, 8, 10]
+    other = lavps(*base, "--duration", "10", *SMALL, "--lr", "0.5")
+    assert other.exit_code == 2
+    assert "lr None there, 0.5 here" in other.stderr
+    never = lavps(*base, "--duration", "10", *SMALL, "--resume", "never")
+    assert never.exit_code == 4
+    assert (prior / "latest" / "model.safetensors").exists()
+
+
+def test_what_is_trained_on_begins_with_the_weights_of_from(
+    lavps: Lavps, prior: Path, photos: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "on"
+    result = lavps(
+        "train", "--dataset", photos, "--stage", "prior", "--from", prior, "--lr", "1e-9",
+        "--duration", "2", "-o", run, *SMALL,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    before, after = (load_file(r / "latest" / "model.safetensors") for r in (prior, run))
+    assert before.keys() == after.keys()
+    assert all((before[n].float() - after[n].float()).abs().max() < 1e-3 for n in before)
+
+
+def test_dry_run_measures_and_leaves_nothing(lavps: Lavps, lines: Lines, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = lavps("train", "--stage", "prior", "-n", "--json", "-o", run, *SMALL)
+    assert result.exit_code == 0, result.output
+    (plan,) = lines(result)
+    assert plan["status"] == "planned"
+    assert plan["parameters"] > 10_000
+    assert plan["steps"] == 20_000
+    assert plan["hours"] == pytest.approx(20_000 * 4 / plan["pictures_per_second"] / 3600)
+    assert plan["memory_mib"] > 50
+    assert not run.exists()
+
+
+def test_max_time_pauses_and_says_how_to_go_on(
+    lavps: Lavps, lines: Lines, photos: Path, tmp_path: Path
+) -> None:
+    base = ("train", "--dataset", photos, "--stage", "prior", "-o", tmp_path / "r", *SMALL)
+    result = lavps(*base, "--max-time", "0.001s", "--json")
+    assert result.exit_code == 0, result.output
+    assert lines(result)[-1]["status"] == "time"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        ((), 2, "--list-datasets"),
+        (("--dataset", "nowhere"), 5, "nowhere"),
+        (("--dataset", "DIR", "--operators", "deblur:20"), 2, "odd"),
+        (("--dataset", "DIR", "--duration", "12x"), 2, "20k"),
+        (("--dataset", "DIR", "--resolution", "17"), 2, "multiples of 8"),
+        (("--dataset", "DIR", "--shares", "1,2"), 2, "one for each"),
+        (("--dataset", "DIR", "--dtype", "fp16"), 2, "bf16"),
+        (("--dataset", "DIR", "--prior", "none-such"), 5, "none-such"),
+        (("--dataset", "DIR", "--log", "paper"), 2, "no such log"),
+        (("--dataset", "DIR", "--batch-size", "7", "--batch-gpu", "2"), 2, "divide"),
+        (("--dataset", "DIR", "--max-time", "1"), 2, "2h"),
+    ],
+)
+def test_mistakes_are_told(
+    lavps: Lavps, photos: Path, tmp_path: Path, model_folder: Path, args: Any, code: int, said: str
+) -> None:
+    given = [str(photos) if arg == "DIR" else arg for arg in args]
+    usual = SMALL if "--batch-size" not in given else SMALL[:4] + SMALL[6:]
+    usual = tuple(a for a in usual if a not in ("--dtype", "fp32")) if "--dtype" in given else usual
+    usual = usual if "--resolution" not in given else usual[:2] + usual[4:]
+    prior = () if "--prior" in given else ("--prior", model_folder)
+    prior = prior if "--operators" in given else (*prior, "--operators", "sr:2")
+    result = lavps("train", "-o", tmp_path / "r", *prior, *usual, *given)
+    assert result.exit_code == code, result.output
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_datasets_are_listed_with_their_licence(lavps: Lavps) -> None:
+    result = lavps("train", "--list-datasets")
+    assert result.exit_code == 0
+    assert any("ffhq" in line and "CC BY-NC-SA" in line for line in result.stdout.splitlines())
+
+
+def start(args: list[str], **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lavps_cli", "train", *args],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_runs_lose_one_interval_at_most(photos: Path, tmp_path: Path) -> None:
+    """SIGKILL at any moment, several times: the loss curve is that of a run left in peace."""
+    settings = ["--dataset", str(photos), "--stage", "prior", *SMALL, "--save-every", "2"]
+    settings += ["--duration", "60", "--threads", "1", "--cache", str(tmp_path / "cache")]
+    killed, peace = tmp_path / "killed", tmp_path / "peace"
+    process = start([*settings, "-o", str(peace)])
+    assert process.communicate(timeout=120)
+    assert process.returncode == 0
+    rng = np.random.default_rng(int.from_bytes(os.urandom(2)))
+    kills = 0
+    for _ in range(12):
+        process = start([*settings, "-o", str(killed)])
+        before = time.monotonic()
+        while not (killed / "metrics.jsonl").exists() and time.monotonic() < before + 60:
+            time.sleep(0.01)
+        try:
+            process.wait(timeout=2.2 + rng.random() if kills < 3 else 120)
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    assert process.returncode == 0, process.communicate()[1]
+    curves = [[(x["step"], x["loss"]) for x in read_lines(r / "metrics.jsonl")]
+              for r in (killed, peace)]  # fmt: skip
+    assert curves[0] == curves[1]
+    weights = [load_file(r / "latest" / "model.safetensors") for r in (killed, peace)]
+    assert all((weights[0][n] == weights[1][n]).all() for n in weights[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_leave_a_checkpoint_and_their_exit_code(
+    photos: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    run = tmp_path / "run"
+    settings = ["--dataset", str(photos), "--stage", "prior", *SMALL, "--save-every", "100000"]
+    process = start([*settings, "-o", str(run)])
+    before = time.monotonic()
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < before + 60:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == code, told
+    assert "the same command goes on" in told
+    assert (run / "latest" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(
+    photos: Path, tmp_path: Path, model_folder: Path
+) -> None:
+    """torchrun with gloo: the same losses as one process with the same total batch."""
+    settings = ["train", "--dataset", str(photos), "--prior", str(model_folder), *SMALL]
+    settings += ["--operators", "sr:2,inpaint:rect", "--duration", "12", "--threads", "1"]
+    curves = []
+    for count in (1, 2):
+        run = tmp_path / str(count)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                   "--nproc-per-node", str(count), "-m", "lavps_cli"]  # fmt: skip
+        done = subprocess.run(
+            [*command, *settings, "-o", str(run)], capture_output=True, text=True, timeout=200,
+            env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        curves.append([(x["step"], x["loss"]) for x in read_lines(run / "metrics.jsonl")])
+        assert done.stdout.count("latest") == 1
+    for (step, one), (other_step, two) in zip(*curves, strict=True):
+        assert step == other_step
+        assert two == pytest.approx(one, rel=1e-4)
