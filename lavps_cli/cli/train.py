@@ -217,15 +217,20 @@ def train(
             lambda line: json_line({"type": "log"} | line) if as_json else None,
         )
         terminal.clear()
-        if as_json:
-            json_line(outcome.told)
-        elif isinstance(outcome, Estimate):
-            terminal.note(outcome.text)
-        else:
-            typer.echo(outcome.output)
+        if isinstance(outcome, Estimate):
+            if as_json:
+                json_line(outcome.told)
+            else:
+                terminal.note(outcome.text)
+            return
+        if outcome.rank == 0:
+            if as_json:
+                json_line(outcome.told)
+            else:
+                typer.echo(outcome.output)
             if outcome.ending != "done":
                 terminal.note(f"stopped at step {outcome.step}; the same command goes on.")
-    if not isinstance(outcome, Estimate) and outcome.ending in _CODES:
+    if outcome.ending in _CODES:
         raise typer.Exit(_CODES[outcome.ending])
 
 

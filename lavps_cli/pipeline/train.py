@@ -45,7 +45,7 @@ from lavps_cli.training.families import parse_families
 from lavps_cli.training.log import Line, Log, check_sinks, open_sinks
 from lavps_cli.training.loop import Ending, Hooks, Objective, TrainOptions, fit
 from lavps_cli.training.networks import inference_config, prior_config
-from lavps_cli.training.processes import is_first, join, leave, rank, wait, world
+from lavps_cli.training.processes import abandon, is_first, join, leave, rank, wait, world
 from lavps_cli.training.rows import Batches, Rows, shares
 from lavps_cli.weights.checkpoint import load_denoiser, load_inference
 from lavps_cli.weights.index import resolve
@@ -62,10 +62,13 @@ class Training:
     """The folder of the averaged weights."""
     step: int
     ending: Ending
+    rank: int = 0
+    """Of the process; the first one tells."""
 
     @property
     def told(self) -> dict[str, Any]:
-        return {"type": "training", "status": self.ending} | asdict(self)
+        about = {"output": self.output, "step": self.step}
+        return {"type": "training", "status": self.ending} | about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +143,9 @@ def train(
     try:
         setup = _set_up(request, device)
         if request.dry_run:
-            return _estimate(setup)
+            estimate = _estimate(setup)
+            leave()
+            return estimate
         options = _options(request, len(setup.rows))
         parse_shares(request.shares, len(request.dataset))
         sources = _sources(request, listener)
@@ -148,9 +153,12 @@ def train(
         pictures = {
             size: _pictures(request, sources, size, listener) for size in sorted(set(setup.sizes))
         }
-        return _run(setup, options, run, pictures, sources, listener, on_line)
-    finally:
-        leave()
+        trained = _run(setup, options, run, pictures, sources, listener, on_line)
+    except BaseException:
+        abandon()
+        raise
+    leave()
+    return trained
 
 
 def _set_up(request: TrainingRequest, device: torch.device) -> _Setup:
@@ -355,7 +363,8 @@ def _run(
     hooks = Hooks(write, tell, _grid(setup, run, x), listener.warn)
     log = Log(metrics, open_sinks(request.log, run, asdict(request)))
     trained = fit(objective, options, run, log, hooks)
-    return Training(output=str(run / checkpoints.LATEST), step=trained.step, ending=trained.ending)
+    latest = str(run / checkpoints.LATEST)
+    return Training(output=latest, step=trained.step, ending=trained.ending, rank=rank())
 
 
 def _grid(setup: _Setup, run: Path, x: Image) -> Callable[[int, nn.Module], None]:

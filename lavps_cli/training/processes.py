@@ -37,6 +37,14 @@ def join(device: torch.device) -> torch.device:
 def leave() -> None:
     """End the work with the other processes."""
     if distributed.is_initialized():
+        # One that leaves while another still talks to it would take that one down.
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+def abandon() -> None:
+    """Leave without waiting for the others, which an error here is about to end."""
+    if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
