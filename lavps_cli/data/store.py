@@ -229,9 +229,12 @@ def _whole(picture: PillowImage.Image, size: int) -> Iterator[Pixels]:
     short = min(picture.size)
     if short < size:
         return
-    width, height = (max(round(side * size / short), size) for side in picture.size)
-    if short != size:
-        picture = picture.resize((width, height), PillowImage.Resampling.BOX)
+    if short % size == 0:  # Exact means over blocks; resizing rounds once for each axis.
+        picture = picture.reduce(short // size)
+    else:
+        wanted = tuple(max(round(side * size / short), size) for side in picture.size)
+        picture = picture.resize((wanted[0], wanted[1]), PillowImage.Resampling.BOX)
+    width, height = picture.size
     left, top = (width - size) // 2, (height - size) // 2
     yield np.asarray(picture.crop((left, top, left + size, top + size)))
 
