@@ -1,7 +1,8 @@
 """Attention on a grid of tokens: global, neighbourhood and shifted window, in plain PyTorch.
 
 Queries, keys and values have the shape (b, h, w, heads, d). Neighbourhood attention follows
-NATTEN's rule: a window that would cross the border is moved inside, never cut.
+NATTEN's rule: a window that would cross the border is moved inside, never cut. `joint` are keys and
+values of a second set of tokens on the same grid; a query attends to both sets together.
 """
 
 from collections.abc import Callable
@@ -16,15 +17,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Heads: TypeAlias = Float[Tensor, " b h w n d"]
+Joint: TypeAlias = tuple[Heads, Heads]
 AttentionKind: TypeAlias = Literal["global", "neighbourhood", "shifted_window"]
 
 _TILE = 8
 
 
-def global_attention(q: Heads, k: Heads, v: Heads) -> Heads:
+def global_attention(q: Heads, k: Heads, v: Heads, joint: Joint | None = None) -> Heads:
     """Return attention of every token over all tokens."""
     b, h, w, n, d = q.shape
-    q, k, v = (x.reshape(b, h * w, n, d).transpose(1, 2) for x in (q, k, v))
+    if joint is not None:
+        k, v = (torch.cat(both, 1) for both in zip((k, v), joint, strict=True))
+    q, k, v = (x.reshape(b, -1, n, d).transpose(1, 2) for x in (q, k, v))
     out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
     return out.transpose(1, 2).reshape(b, h, w, n, d)
 
@@ -95,25 +99,30 @@ def _fused() -> Callable[..., Any] | None:
     return cast(Callable[..., Any] | None, getattr(import_module("natten"), "na2d", None))
 
 
-def neighbourhood_attention(q: Heads, k: Heads, v: Heads, window: int) -> Heads:
+def neighbourhood_attention(
+    q: Heads, k: Heads, v: Heads, window: int, joint: Joint | None = None
+) -> Heads:
     """Return attention of every token over the `window` x `window` tokens around it.
 
     On a CUDA device NATTEN's kernel takes over where it is installed; it has none for CPUs.
     """
     b, h, w, n, d = q.shape
     if h <= window and w <= window:
-        return global_attention(q, k, v)
-    if q.is_cuda and min(h, w) >= window and (fused := _fused()) is not None:
+        return global_attention(q, k, v, joint)
+    if joint is None and q.is_cuda and min(h, w) >= window and (fused := _fused()) is not None:
         return cast(Tensor, fused(q, k, v, kernel_size=(window, window), scale=1.0))
     q = F.pad(q, (0, 0, 0, 0, 0, -w % _TILE, 0, -h % _TILE))
     ty, tx = q.shape[1] // _TILE, q.shape[2] // _TILE
     q = q.view(b, ty, _TILE, tx, _TILE, n, d).permute(0, 1, 3, 5, 2, 4, 6)
-    out = _masked_attention(
-        q.reshape(b, ty * tx * n, _TILE * _TILE, d),
-        _regions(k, window),
-        _regions(v, window),
-        _mask(h, w, window, n, q.device),
-    )
+    keys, values, mask = _regions(k, window), _regions(v, window), _mask(h, w, window, n, q.device)
+    if joint is not None:
+        keys, values = (
+            torch.cat([x, _regions(more, window)], 2)
+            for x, more in zip((keys, values), joint, strict=True)
+        )
+        mask = torch.cat([mask, mask], -1)
+    q = q.reshape(b, ty * tx * n, _TILE * _TILE, d)
+    out = _masked_attention(q, keys, values, mask)
     out = out.view(b, ty, tx, n, _TILE, _TILE, d).permute(0, 1, 4, 2, 5, 3, 6)
     return out.reshape(b, ty * _TILE, tx * _TILE, n, d)[:, :h, :w]
 
@@ -136,7 +145,9 @@ def _windows(x: Tensor, window: int) -> Tensor:
     return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, -1, n, window * window, d)
 
 
-def shifted_window_attention(q: Heads, k: Heads, v: Heads, window: int, shift: int) -> Heads:
+def shifted_window_attention(
+    q: Heads, k: Heads, v: Heads, window: int, shift: int, joint: Joint | None = None
+) -> Heads:
     """Return attention within windows of the grid after moving it by `shift` tokens.
 
     The grid is padded to whole windows by tokens that nothing attends to.
@@ -144,7 +155,9 @@ def shifted_window_attention(q: Heads, k: Heads, v: Heads, window: int, shift: i
     b, height, width, n, d = q.shape
     pad = (0, 0, 0, 0, 0, -width % window, 0, -height % window)
     inside = torch.ones(1, height, width, 1, 1, dtype=torch.bool, device=q.device)
-    q, k, v, inside = (torch.roll(F.pad(x, pad), (shift, shift), (1, 2)) for x in (q, k, v, inside))
+    q, k, v, inside, *more = (
+        torch.roll(F.pad(x, pad), (shift, shift), (1, 2)) for x in (q, k, v, inside, *(joint or ()))
+    )
     h, w = q.shape[1:3]
     mask = _window_mask(h, w, window, shift, q.device)
     if pad[5] or pad[7]:
@@ -152,7 +165,9 @@ def shifted_window_attention(q: Heads, k: Heads, v: Heads, window: int, shift: i
         seen = _windows(inside, window).view(-1, 1, window * window)
         mask = (mask & seen) | ~seen.transpose(1, 2)
     mask = mask.repeat_interleave(n, 0)[None]
-    q, k, v = (_windows(x, window).flatten(1, 2) for x in (q, k, v))
+    q, k, v, *more = (_windows(x, window).flatten(1, 2) for x in (q, k, v, *more))
+    if joint is not None:
+        k, v, mask = torch.cat([k, more[0]], 2), torch.cat([v, more[1]], 2), mask.repeat(1, 1, 1, 2)
     out = _masked_attention(q, k, v, mask)
     out = out.view(b, h // window, w // window, n, window, window, d)
     out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(b, h, w, n, d)

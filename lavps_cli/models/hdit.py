@@ -18,12 +18,14 @@ from lavps_cli.core.types import Image
 from lavps_cli.errors import UsageError
 from lavps_cli.models.attention import (
     AttentionKind,
+    Joint,
     axial_positions,
     global_attention,
     neighbourhood_attention,
     rotate,
     shifted_window_attention,
 )
+from lavps_cli.models.degradation_layers import FeatureDegradation, Seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class HDiTConfig:
     mapping_cond_dim: int = 0
     """Features of a further condition, added before the mapping network; 0 for none."""
     num_classes: int = 0
+    joint: int = 0
+    """Feature images of the operator-aware layer of every block; 0 for none."""
     rope_extent: int | None = None
     """Tokens of the first level that span [-1, 1]; None scales positions to the picture."""
 
@@ -162,7 +166,9 @@ class AxialRoPE(nn.Module):
 class SelfAttention(nn.Module):
     """Cosine-similarity attention with a learnt temperature by head, and its skip."""
 
-    def __init__(self, level: LevelConfig, cond_width: int, *, shifted: bool) -> None:
+    def __init__(
+        self, level: LevelConfig, cond_width: int, *, shifted: bool, joint: int, pixels: int
+    ) -> None:
         super().__init__()
         heads = level.width // level.d_head
         self.level, self.shift = level, level.window // 2 if shifted else 0
@@ -171,24 +177,36 @@ class SelfAttention(nn.Module):
         self.scale = nn.Parameter(torch.full((heads,), 10.0))
         self.pos_emb = AxialRoPE(level.d_head, heads)
         self.out_proj = _zero(nn.Linear(level.width, level.width, bias=False))
+        if joint:
+            self.degradation = FeatureDegradation(level.width, pixels, joint)
+            self.joint_k_proj = nn.Linear(2 * level.width, level.width, bias=False)
+            self.joint_v_proj = nn.Linear(level.width, level.width, bias=False)
 
-    def forward(self, x: Tensor, pos: Tensor, cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, pos: Tensor, cond: Tensor, seen: Seen | None) -> Tensor:
         b, h, w, _ = x.shape
-        qkv = self.qkv_proj(self.norm(x, cond)).view(b, h, w, 3, -1, self.level.d_head)
-        q, k, v = qkv.unbind(3)
+        normed = self.norm(x, cond)
+        q, k, v = self.qkv_proj(normed).view(b, h, w, 3, -1, self.level.d_head).unbind(3)
         scale = self.scale.sqrt()[:, None]
         theta = self.pos_emb(pos)
         cos, sin = theta.cos().to(q.dtype), theta.sin().to(q.dtype)
-        q, k = (
-            rotate(y * (scale * torch.rsqrt(_sum_of_squares(y) + 1e-6)).to(y.dtype), cos, sin)
-            for y in (q, k)
-        )
+
+        def placed(y: Tensor) -> Tensor:
+            unit = y * (scale * torch.rsqrt(_sum_of_squares(y) + 1e-6)).to(y.dtype)
+            return rotate(unit, cos, sin)
+
+        joint: Joint | None = None
+        if hasattr(self, "degradation"):
+            # Without an observation its tokens are zero, so that one network serves both.
+            f = torch.zeros_like(normed) if seen is None else self.degradation(normed, seen)
+            joint_k = self.joint_k_proj(torch.cat([normed, f], -1)).view_as(k)
+            joint = placed(joint_k), self.joint_v_proj(f).view_as(v)
+        q, k = placed(q), placed(k)
         if self.level.attention == "global":
-            out = global_attention(q, k, v)
+            out = global_attention(q, k, v, joint)
         elif self.level.attention == "neighbourhood":
-            out = neighbourhood_attention(q, k, v, self.level.window)
+            out = neighbourhood_attention(q, k, v, self.level.window, joint)
         else:
-            out = shifted_window_attention(q, k, v, self.level.window, self.shift)
+            out = shifted_window_attention(q, k, v, self.level.window, self.shift, joint)
         return x + self.out_proj(out.flatten(-2))
 
 
@@ -212,26 +230,31 @@ class FeedForward(nn.Module):
 class TransformerLayer(nn.Module):
     """Attention, then feed-forward."""
 
-    def __init__(self, level: LevelConfig, cond_width: int, *, shifted: bool) -> None:
+    def __init__(
+        self, level: LevelConfig, cond_width: int, *, shifted: bool, joint: int, pixels: int
+    ) -> None:
         super().__init__()
-        self.self_attn = SelfAttention(level, cond_width, shifted=shifted)
+        self.self_attn = SelfAttention(
+            level, cond_width, shifted=shifted, joint=joint, pixels=pixels
+        )
         self.ff = FeedForward(level, cond_width)
 
-    def forward(self, x: Tensor, pos: Tensor, cond: Tensor) -> Tensor:
-        return self.ff(self.self_attn(x, pos, cond), cond)
+    def forward(self, x: Tensor, pos: Tensor, cond: Tensor, seen: Seen | None) -> Tensor:
+        return self.ff(self.self_attn(x, pos, cond, seen), cond)
 
 
 class Level(nn.ModuleList):
     """Layers of one resolution; every other one has its windows shifted."""
 
-    def __init__(self, level: LevelConfig, cond_width: int) -> None:
+    def __init__(self, level: LevelConfig, cond_width: int, *, joint: int, pixels: int) -> None:
         super().__init__(
-            TransformerLayer(level, cond_width, shifted=bool(i % 2)) for i in range(level.depth)
+            TransformerLayer(level, cond_width, shifted=bool(i % 2), joint=joint, pixels=pixels)
+            for i in range(level.depth)
         )
 
-    def forward(self, x: Tensor, pos: Tensor, cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, pos: Tensor, cond: Tensor, seen: Seen | None) -> Tensor:
         for layer in self:
-            x = layer(x, pos, cond)
+            x = layer(x, pos, cond, seen)
         return x
 
 
@@ -352,9 +375,13 @@ class HDiT(nn.Module):
         if config.mapping_cond_dim:
             self.mapping_cond_in_proj = _zero(nn.Linear(config.mapping_cond_dim, width, bias=False))
         self.mapping = MappingNetwork(config.mapping_depth, width, config.mapping_d_ff)
-        self.down_levels = nn.ModuleList(Level(level, width) for level in levels[:-1])
-        self.mid_level = Level(levels[-1], width)
-        self.up_levels = nn.ModuleList(Level(level, width) for level in levels[:-1])
+        *outer, innermost = (
+            {"level": level, "joint": config.joint, "pixels": config.patch_size * 2**i}
+            for i, level in enumerate(levels)
+        )
+        self.down_levels = nn.ModuleList(Level(cond_width=width, **each) for each in outer)
+        self.mid_level = Level(cond_width=width, **innermost)
+        self.up_levels = nn.ModuleList(Level(cond_width=width, **each) for each in outer)
         pairs = [(a.width, b.width) for a, b in pairwise(levels)]
         self.merges = nn.ModuleList(TokenMerge(a, b, 2) for a, b in pairs)
         self.splits = nn.ModuleList(TokenSplit(b, a) for a, b in pairs)
@@ -368,6 +395,7 @@ class HDiT(nn.Module):
         c_noise: Float[Tensor, " b"],
         mapping_cond: Float[Tensor, " b f"] | None = None,
         class_cond: Tensor | None = None,
+        seen: Seen | None = None,
     ) -> Float[Tensor, " b out h w"]:
         cond = self.time_in_proj(self.time_emb(c_noise[:, None]))
         cond = cond + self.aug_in_proj(self.aug_emb(cond.new_zeros(len(x), 9)))
@@ -381,13 +409,13 @@ class HDiT(nn.Module):
         extent, skips = self.config.rope_extent, []
         positions = [axial_positions(x.shape[1], x.shape[2], extent, x.device)]
         for down, merge in zip(self.down_levels, self.merges, strict=True):
-            x = down(x, positions[-1], cond)
+            x = down(x, positions[-1], cond, seen)
             skips.append(x)
             x = merge(x)
             p = positions[-1]
             positions.append(p.view(x.shape[1], 2, x.shape[2], 2, 2).mean((1, 3)))
-        x = self.mid_level(x, positions.pop(), cond)
+        x = self.mid_level(x, positions.pop(), cond, seen)
         ways_up = zip(self.up_levels, self.splits, skips, positions, strict=True)
         for up, split, skip, pos in reversed(list(ways_up)):
-            x = up(split(x, skip), pos, cond)
+            x = up(split(x, skip), pos, cond, seen)
         return _at_least_float(self.patch_out(self.out_norm(x)).movedim(-1, -3))

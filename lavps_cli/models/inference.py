@@ -24,6 +24,8 @@ from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.schedule import Schedule, noise_ratio, over
 from lavps_cli.core.types import Image, Measurement, Time
 from lavps_cli.core.variational import Context
+from lavps_cli.errors import UsageError
+from lavps_cli.models.degradation_layers import Seen
 from lavps_cli.models.hdit import FourierFeatures, HDiT, HDiTConfig
 from lavps_cli.models.preconditioning import RATIO_MAX, SIGMA_DATA, c_noise, input_scale
 from lavps_cli.models.tiled import blend_windows
@@ -110,7 +112,7 @@ class AmortisedInference:
         noise_t, noise_s = (self._noise(t, c) for t in (c.t, c.s))
         cond, gain = self.network.features(noise_s, c.likelihood.sigma_y)
         with torch.autocast(c.x0.device.type, self.autocast, enabled=self.autocast is not None):
-            raw = self._backbone(picture, noise_t, cond)
+            raw = self._backbone(picture, noise_t, cond, c)
         mean, log_rho, shift = raw.float().chunk(3, 1)
         deviation = c.bridge.rho.sqrt()
         on_x0, _ = bridge_weights(schedule, c.s, c.t)
@@ -118,6 +120,20 @@ class AmortisedInference:
         mu = c.bridge.mu + deviation * gain.view(-1, 1, 1, 1) * step
         mu = mu + shift + measured(c, schedule, deviation * mean - shift)
         return DiagonalGaussian(mu, c.bridge.rho * log_rho.exp()), shift
+
+    def _seen(self, c: Context) -> Seen:
+        """Return the observation for operator-aware layers, which need the whole picture.
+
+        Raises:
+            UsageError: The picture is to be cut into windows, and the network is not local.
+        """
+        if self.tile and not self.network.backbone.config.is_local:
+            raise UsageError(
+                "this inference model has operator-aware layers, and takes no windows.",
+                "Go on without it:  --inference none",
+            )
+        h, w = c.x0.shape[-2:]
+        return Seen(c.likelihood.y, cast(LinearOperator, c.likelihood.A), (h, w))
 
     def _spread(self, c: Context) -> Tensor:
         """Return how far pictures deviate from x_0 at time t, about."""
@@ -127,17 +143,19 @@ class AmortisedInference:
     def _noise(self, t: Time, c: Context) -> Float[Tensor, " b"]:
         return c_noise(noise_ratio(self.schedule, t)).float().to(c.x0.device).expand(len(c.x0))
 
-    def _backbone(self, picture: Image, noise_t: Tensor, cond: Tensor) -> Tensor:
+    def _backbone(self, picture: Image, noise_t: Tensor, cond: Tensor, c: Context) -> Tensor:
         backbone = self.network.backbone
+        seen = self._seen(c) if backbone.config.joint else None
 
         def network(window: Image) -> Tensor:
             rows = len(window) // len(noise_t)
-            return cast(Tensor, backbone(window, noise_t.repeat(rows), cond.repeat(rows, 1)))
+            conds = cond.repeat(rows, 1)
+            return cast(Tensor, backbone(window, noise_t.repeat(rows), conds, seen=seen))
 
         return blend_windows(
             network,
             picture,
-            tile=self.tile,
+            tile=0 if seen is not None else self.tile,
             overlap=self.overlap,
             multiple=backbone.config.multiple,
         )

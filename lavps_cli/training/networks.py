@@ -41,4 +41,5 @@ def inference_config(preset: TrainPresetName, arch: ArchName, size: int) -> HDiT
         in_channels=CHANNELS_IN,
         out_channels=CHANNELS_OUT,
         mapping_cond_dim=COND_WIDTH,
+        joint=JOINT if arch == "invfusion" else 0,
     )

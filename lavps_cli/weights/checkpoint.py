@@ -48,6 +48,10 @@ def network_config(raw: dict[str, Any]) -> HDiTConfig:
                     raise UsageError(f"{entry.name} is {value!r}.")
         size = sum(4 * level.depth * level.width * (level.width + level.d_ff)
                    for level in config.levels)  # fmt: skip
+        size += sum(
+            6 * level.depth * level.width * config.joint * (config.patch_size * 2**i) ** 2
+            for i, level in enumerate(config.levels)
+        )
         if size > _MAX_PARAMETERS:
             raise UsageError(f"the network would have about {size} parameters.")
     except (KeyError, TypeError, AttributeError, UsageError) as error:

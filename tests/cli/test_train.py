@@ -81,6 +81,23 @@ def test_a_prior_then_its_inference_model_then_a_picture(
         assert picture.size == (96, 80)
 
 
+def test_operator_aware_layers_are_trained_and_restore(
+    lavps: Lavps, prior: Path, photos: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "invfusion", tmp_path / "out.png"
+    result = lavps(
+        "train", "--dataset", photos, "--prior", prior, "--arch", "invfusion", "--operators",
+        "inpaint:rect,deblur:3-5@0-1", "--duration", "4", "-o", run, *SMALL,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert json.loads((run / "latest" / "config.json").read_text())["model"]["joint"] == 2
+    result = lavps(
+        "restore", photos / "p0.png", "--task", "denoise", "--noise", "0.1", "--model", prior,
+        "--inference", run, "-O", "num_steps=4", "-o", out,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+
+
 def test_the_same_command_goes_on_and_other_settings_are_refused(
     lavps: Lavps, prior: Path, photos: Path
 ) -> None:
