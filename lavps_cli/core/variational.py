@@ -99,32 +99,36 @@ def refine(
     noise: Noise,
     *,
     num_steps: int | Int[Tensor, " b"],
-    lr: float,
+    lr: float | PerImage,
     coordinates: Coordinates,
 ) -> DiagonalGaussian:
     """Return q after `num_steps` Adam steps on the objective, lines 17 to 19 of Algorithm 2.
 
     Optimises mu and log sqrt(rho); `whitened` measures mu in deviations of the bridge, which makes
     `lr` independent of the noise level. Adam starts afresh at every diffusion step. An image that
-    is given fewer steps than another draws no noise for those it does not take.
+    is given fewer steps than another draws no noise for those it does not take. Adam moves by `lr`
+    whatever the size of the gradient: to give images rates of their own, their unit is scaled.
     """
     steps = torch.as_tensor(num_steps).expand(len(q.mu)).to(q.mu.device)
     most = int(steps.max())
     if most == 0:
         return q
-    unit = c.bridge.rho.sqrt() if coordinates == "whitened" else torch.ones_like(q.mu)
+    rates = torch.as_tensor(lr, dtype=q.mu.dtype, device=q.mu.device).expand(len(q.mu))
+    fastest = float(rates.max())
+    pace = (rates / fastest)[:, None, None, None]
+    unit = pace * (c.bridge.rho.sqrt() if coordinates == "whitened" else torch.ones_like(q.mu))
     mu, rho = q.mu, q.rho
     with torch.enable_grad():
         u = ((q.mu - c.bridge.mu) / unit).detach().requires_grad_()
-        log_sigma = (0.5 * q.rho.log()).detach().requires_grad_()
-        adam = torch.optim.Adam([u, log_sigma], lr=lr)
+        v = (0.5 * q.rho.log() / pace).detach().requires_grad_()
+        adam = torch.optim.Adam([u, v], lr=fastest)
         for i in range(most):
             active = steps > i
-            q = DiagonalGaussian(c.bridge.mu + unit * u, (2 * log_sigma).exp())
+            q = DiagonalGaussian(c.bridge.mu + unit * u, (2 * pace * v).exp())
             loss = objective(q, c, denoiser, noise.some_like(q.mu, active))
-            u.grad, log_sigma.grad = torch.autograd.grad(loss.sum(), [u, log_sigma])
+            u.grad, v.grad = torch.autograd.grad(loss.sum(), [u, v])
             adam.step()
             rows = active[:, None, None, None]
             mu = torch.where(rows, c.bridge.mu + unit * u.detach(), mu)
-            rho = torch.where(rows, (2 * log_sigma.detach()).exp(), rho)
+            rho = torch.where(rows, (2 * pace * v.detach()).exp(), rho)
     return DiagonalGaussian(mu, rho)

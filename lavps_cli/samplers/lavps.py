@@ -19,7 +19,7 @@ from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.schedule import ScheduleName, time_grid
 from lavps_cli.core.step import OnStep, Step, check_finite
-from lavps_cli.core.types import Image
+from lavps_cli.core.types import Image, PerImage
 from lavps_cli.core.variational import (
     Context,
     Coordinates,
@@ -44,6 +44,8 @@ class LavpsOptions:
     """G_end, gradient steps inside script-T (late times), from an accepted start."""
     lr: float = 0.3
     """eta, step size of Adam; in deviations of the bridge when whitened."""
+    lr_end: float = 0.03
+    """The same from an accepted start, which is too near the optimum for steps of `lr`."""
     switch_ratio: float = 0.8
     """r_switch: script-T holds the last 1 - r_switch of the time grid."""
     num_denoise: int = 1
@@ -66,8 +68,9 @@ class LavpsOptions:
         for name in ("grad_steps_start", "grad_steps_end"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; it cannot be negative.")
-        if not 0 < self.lr < float("inf"):
-            raise UsageError(f"lr is {self.lr}; it must be positive.")
+        for name in ("lr", "lr_end"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be positive.")
         if not 0 <= self.switch_ratio <= 1:
             raise UsageError(f"switch_ratio is {self.switch_ratio}; it must be in [0, 1].")
         for name, allowed in (
@@ -92,6 +95,17 @@ def num_grad_steps(options: LavpsOptions, late: bool, start: Start) -> int | Int
         return options.grad_steps_end
     fallback = max(options.grad_steps_start, options.grad_steps_end)
     return torch.where(start.accepted, options.grad_steps_end, fallback)
+
+
+def rate(options: LavpsOptions, start: Start) -> float | PerImage:
+    """Return eta, by image; the paper's is the same for both starts.
+
+    Adam's steps have the size of eta whatever the gradient: with the rate that suits the zero-shot
+    start, the first one leads away from a good start.
+    """
+    if start.accepted is None:
+        return options.lr
+    return torch.where(start.accepted, options.lr_end, options.lr)
 
 
 def descend(
@@ -161,7 +175,7 @@ def lavps(
             num_grad = num_grad_steps(options, late, start)
             q = refine(  # lines 17-19
                 start.q, c, denoiser, noise,
-                num_steps=num_grad, lr=options.lr, coordinates=options.coordinates,
+                num_steps=num_grad, lr=rate(options, start), coordinates=options.coordinates,
             )  # fmt: skip
             xs, x0 = descend(start, q, num_grad, c, denoiser, options, noise)  # lines 20-21
             if options.renoise == "bridge":  # line 22

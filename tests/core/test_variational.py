@@ -174,6 +174,22 @@ def test_refining_begins_where_it_is_told(coordinates: Coordinates) -> None:
     torch.testing.assert_close(q.rho, begin.rho)
 
 
+def test_every_image_may_have_its_own_rate() -> None:
+    c = problem(2)
+    noise = Noise([0, 1], CPU)
+    both = refine(
+        c.bridge, c, GAUSSIAN, noise, num_steps=4, lr=torch.tensor([0.1, 0.01]),
+        coordinates="whitened",
+    )  # fmt: skip
+    for i, lr in enumerate((0.1, 0.01)):
+        one = problem(2, slice(i, i + 1))
+        alone = refine(
+            one.bridge, one, GAUSSIAN, Noise([i], CPU), num_steps=4, lr=lr, coordinates="whitened"
+        )
+        torch.testing.assert_close(both.mu[i : i + 1], alone.mu, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(both.rho[i : i + 1], alone.rho, rtol=1e-4, atol=1e-5)
+
+
 def test_every_image_may_have_its_own_number_of_steps() -> None:
     steps, noise = torch.tensor([0, 4, 2]), Noise([0, 1, 2], CPU)
     c = problem(b=3)
