@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -191,6 +192,8 @@ def _set_up(request: TrainingRequest, device: torch.device) -> _Setup:
     backbone = network if isinstance(network, HDiT) else network.backbone
     shape = backbone.config
     if request.compile == "on" or (request.compile == "auto" and device.type == "cuda"):
+        # The cached masks of attention depend on sizes alone; tracing through the cache is right.
+        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
         backbone.compile()
     rows = shares(request.batch_size, rank(), world(), parts)
     return _Setup(request, sizes, device, autocast, rows, shape, network, prior)

@@ -130,6 +130,19 @@ def test_what_is_trained_on_begins_with_the_weights_of_from(
     assert all((before[n].float() - after[n].float()).abs().max() < 1e-3 for n in before)
 
 
+def test_a_data_set_that_is_gone_leaves_the_run_as_it_was(
+    lavps: Lavps, prior: Path, photos: Path
+) -> None:
+    photos.rename(photos.with_name("elsewhere"))
+    before = (prior / "latest" / "model.safetensors").read_bytes()
+    result = lavps(
+        "train", "--dataset", photos, "--stage", "prior", "--duration", "9", "-o", prior, *SMALL
+    )
+    assert result.exit_code == 5
+    assert "--dataset DIR" in result.stderr
+    assert (prior / "latest" / "model.safetensors").read_bytes() == before
+
+
 def test_dry_run_measures_and_leaves_nothing(lavps: Lavps, lines: Lines, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = lavps("train", "--stage", "prior", "-n", "--json", "-o", run, *SMALL)
