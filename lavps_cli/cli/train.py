@@ -1,6 +1,8 @@
 """lavps train."""
 
-from typing import Annotated
+import os
+import sys
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -126,6 +128,10 @@ def train(
         catalog.SwitchName, _option(COMPUTE, "--compile", help="auto: on CUDA.")
     ] = "auto",
     threads: params.Threads = "auto",
+    gpus: Annotated[
+        str | None,
+        _unset(COMPUTE, "--gpus", metavar="N|all", help="Start so many processes, as torchrun."),
+    ] = None,
     resume: Annotated[
         str,
         _option(OUTPUT, "--resume", metavar="auto|never", help="auto: go on with the run there."),
@@ -167,6 +173,9 @@ def train(
         )
     if resume not in ("auto", "never"):
         raise UsageError(f"--resume {resume}: expected auto or never.", "Give a folder with -o.")
+
+    if gpus is not None and "WORLD_SIZE" not in os.environ:
+        _start_processes(gpus)
 
     from lavps_cli.pipeline.requests import TrainingRequest
     from lavps_cli.pipeline.train import Estimate
@@ -235,6 +244,18 @@ def train(
 
 
 _CODES = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
+
+
+def _start_processes(count: str) -> NoReturn:
+    """Become torchrun, which starts this command again, once for each process."""
+    if count == "all":
+        import torch
+
+        count = str(torch.cuda.device_count())
+    if not count.isdigit() or int(count) < 1:
+        raise UsageError(f"--gpus {count}: expected a number from 1.", "For example:  --gpus 2")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count]
+    os.execv(sys.executable, [sys.executable, *launcher, "-m", "lavps_cli", *sys.argv[1:]])
 
 
 def _list_datasets(as_json: bool) -> None:
