@@ -289,7 +289,9 @@ def _cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "lavps" / "data"
 
 
-def _objective(setup: _Setup, pictures: dict[int, Batches]) -> Objective:
+def _objective(
+    setup: _Setup, pictures: dict[int, Batches], num_families: int | None = None
+) -> Objective:
     request = setup.request
     if setup.prior is None or isinstance(setup.network, HDiT):
         return PriorObjective(
@@ -300,7 +302,7 @@ def _objective(setup: _Setup, pictures: dict[int, Batches]) -> Objective:
     return InferenceObjective(
         AmortisedInference(setup.network, setup.schedule, setup.autocast),
         setup.prior,
-        parse_families(request.operators, size),
+        parse_families(request.operators, size)[:num_families],
         pictures[size],
         setup.rows,
         request.seed,
@@ -399,9 +401,12 @@ class _Static:
 
 
 def _estimate(setup: _Setup) -> Estimate:
-    """Return what the training takes, from its second and third turn of sizes."""
+    """Return what the training takes, from its second and third turn of sizes.
+
+    With one family: the first step of each draws new trajectories, which is rare later on.
+    """
     request = setup.request
-    objective = _objective(setup, {size: _Static(size) for size in set(setup.sizes)})
+    objective = _objective(setup, {size: _Static(size) for size in set(setup.sizes)}, 1)
     turn, parts = len(setup.sizes), len(setup.rows)
     started = 0.0
     for step in range(3 * turn):
