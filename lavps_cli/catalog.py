@@ -80,9 +80,49 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
-METRICS: dict[str, str] = {
-    "psnr": "lavps_cli.metrics.psnr:psnr",
-    "ssim": "lavps_cli.metrics.ssim:ssim",
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One way to compare restored pictures with clean ones."""
+
+    function: str
+    """Takes pictures, or embeddings (cmmd); what needs weights (lpips) is a class."""
+    higher: bool
+    """Whether higher is better."""
+    about: dict[str, str]
+    """What the value depends on: range, border, net, version."""
+
+
+METRICS: dict[str, Metric] = {
+    "psnr": Metric(
+        function="lavps_cli.metrics.psnr:psnr",
+        higher=True,
+        about={"unit": "dB", "range": "[-1, 1], peak to peak 2", "border": "none", "version": "1"},
+    ),
+    "ssim": Metric(
+        function="lavps_cli.metrics.ssim:ssim",
+        higher=True,
+        about={
+            "range": "[0, 1]",
+            "border": "5 pixels, where the window of 11 leaves the picture",
+            "version": "Gaussian 1.5, population covariance",
+        },
+    ),
+    "lpips": Metric(
+        function="lavps_cli.metrics.lpips:Lpips",
+        higher=False,
+        about={"range": "[-1, 1]", "border": "none", "net": "alex", "version": "0.1"},
+    ),
+    "cmmd": Metric(
+        function="lavps_cli.metrics.cmmd:cmmd",
+        higher=False,
+        about={
+            "range": "[0, 1], resized to 336 bicubically",
+            "border": "none",
+            "net": "CLIP ViT-L/14@336",
+            "version": "Gaussian kernel of 10, biased estimate, not times 1000",
+        },
+    ),
 }
 
 

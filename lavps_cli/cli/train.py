@@ -116,7 +116,7 @@ def train(
         float, _option(LOOP, "--ema", min=0, max=1, help="Decay of the averaged weights, a step.")
     ] = 0.998,
     optimizer: Annotated[
-        catalog.OptimizerName, _option(LOOP, "--optimizer", help="auto: muon, where there is one.")
+        catalog.OptimizerName, _option(LOOP, "--optimizer", help="auto: muon.")
     ] = "auto",
     seed: Annotated[int, _option(LOOP, "--seed", min=0, help="Of every draw.")] = 0,
     device: params.Device = "auto",

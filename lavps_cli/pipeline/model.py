@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lavps_cli.core.denoiser import Denoiser
+from lavps_cli.core.precision import multiplies_bf16
 from lavps_cli.core.variational import InferenceModel
 from lavps_cli.errors import DeviceError, UsageError, WeightsError
 from lavps_cli.models.inference import AmortisedInference
@@ -15,6 +16,7 @@ from lavps_cli.models.preconditioning import PreconditionedDenoiser
 from lavps_cli.models.tiled import TiledDenoiser
 from lavps_cli.options import parse_count
 from lavps_cli.pipeline.requests import Compute
+from lavps_cli.pipeline.results import Listener
 from lavps_cli.weights.checkpoint import digest, load_denoiser, load_inference, read_config
 from lavps_cli.weights.index import inference_for, resolve
 
@@ -196,6 +198,14 @@ def has_fast_bf16(device: torch.device) -> bool:
 
     Not on CPUs: 1.36 to 1.5 times, on two cores with AMX (`benchmarks/cpu_speed.py`).
     """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "xpu"
+    return device.type in ("cuda", "xpu") and multiplies_bf16(device)
+
+
+def warn_of_slow_bf16(
+    autocast: torch.dtype | None, device: torch.device, listener: Listener
+) -> None:
+    """Warn where bfloat16 was asked for of a device that imitates it."""
+    if autocast == torch.bfloat16 and not multiplies_bf16(device):
+        listener.warn(
+            f"this {device.type} has no bfloat16 instructions; --dtype fp32 is far faster here."
+        )

@@ -18,7 +18,7 @@ from lavps_cli.options import parse_count, parse_pixels
 from lavps_cli.pipeline.damage import degrade_picture, required_task
 from lavps_cli.pipeline.degradation import check_problem
 from lavps_cli.pipeline.deliver import Finished, deliver
-from lavps_cli.pipeline.model import Weights, open_weights, use_threads
+from lavps_cli.pipeline.model import Weights, open_weights, use_threads, warn_of_slow_bf16
 from lavps_cli.pipeline.paths import (
     STDIO,
     Targets,
@@ -94,6 +94,7 @@ def _introduce(request: Restoration, weights: Weights, listener: Listener) -> No
         listener.warn(f"there is no inference model for {weights.folder.name}; running as mgdm.")
     threads = f", {torch.get_num_threads()} threads" if weights.device.type == "cpu" else ""
     listener.note(f"{weights.folder.name} on {weights.device}, {weights.dtype}{threads}")
+    warn_of_slow_bf16(weights.autocast, weights.device, listener)
 
 
 def _check_scene(seen: Observation, name: str, max_pixels: int) -> None:

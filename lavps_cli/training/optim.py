@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from lavps_cli.catalog import OptimizerName
-from lavps_cli.errors import UsageError
+from lavps_cli.training.muon import Muon
 
 MATRICES = ("qkv_proj", "out_proj", "up_proj", "down_proj", "merges", "splits")
 
@@ -14,18 +14,10 @@ def optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Return the optimisers; all take the same rate, Muon's steps scaled to the size of AdamW's.
 
-    `muon` serves the matrices of the blocks, AdamW the rest; or AdamW everything. `auto` is muon
-    where this PyTorch has it.
-
-    Raises:
-        UsageError: This PyTorch has no Muon.
+    `muon` and `auto` serve the matrices of the blocks by Muon, the rest by AdamW; `adamw` serves
+    everything.
     """
-    if name == "muon" and not hasattr(torch.optim, "Muon"):
-        raise UsageError(
-            f"--optimizer muon needs PyTorch 2.9; this is {torch.__version__}.",
-            "Choose:  --optimizer adamw",
-        )
-    muon = name == "muon" or (name == "auto" and hasattr(torch.optim, "Muon"))
+    muon = name != "adamw"
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for key, parameter in module.named_parameters():
@@ -35,9 +27,7 @@ def optimizers(
         torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True)
     ]
     if matrices:
-        chosen.append(
-            torch.optim.Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-        )
+        chosen.append(Muon(matrices, weight_decay=weight_decay))
     return chosen
 
 

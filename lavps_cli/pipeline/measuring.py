@@ -1,0 +1,168 @@
+"""One measurement: an image is damaged, restored and scored."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lavps_cli import __version__, catalog
+from lavps_cli.bench.records import Config, Record, Split, described
+from lavps_cli.bench.runner import Cell
+from lavps_cli.core.likelihood import Likelihood, observe
+from lavps_cli.core.noise import Noise
+from lavps_cli.core.types import Image
+from lavps_cli.errors import DeviceError, LavpsError
+from lavps_cli.pipeline.bench_data import TestPictures
+from lavps_cli.pipeline.metrics import ImageMetric
+from lavps_cli.pipeline.model import Model, Tiling, Weights
+from lavps_cli.pipeline.sampling import draw
+from lavps_cli.pipeline.seeds import derive_seed
+from lavps_cli.training.families import Family
+
+Keep = Callable[[Record, Image, Image, Image], None]
+"""Takes a record with what was seen, what was restored, and the clean picture."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Bench:
+    """Everything that all measurements of a run share."""
+
+    weights: Weights
+    pictures: TestPictures
+    metrics: Sequence[ImageMetric]
+    size: int
+    seed: int
+    keep: Keep = field(default=lambda record, seen, xhat, x: None)
+
+    def model(self) -> Model:
+        return self.weights.model(Tiling(0, 0))
+
+    def config(self, method: str, options: Any, family: Family) -> Config:
+        """Return what decides the results of a method with its options on a family."""
+        weights, warm = self.weights, catalog.sampler(method).inference
+        inference = weights.inference_folder if warm else None
+        threads = torch.get_num_threads() if weights.device.type == "cpu" else 0
+        return Config(
+            method=method,
+            options={name: getattr(options, name) for name in options.__dataclass_fields__},
+            model=f"{weights.folder.resolve().name}@{weights.digest[:8]}",
+            inference=None
+            if inference is None
+            else f"{inference.resolve().name}@{(weights.inference_digest or '')[:8]}",
+            task=family.name,
+            sigma_y=family.sigma_y,
+            size=self.size,
+            device=device_name(weights.device),
+            dtype=weights.dtype,
+            threads=threads,
+        )
+
+    def cell(self, method: str, options: Any, family: Family) -> Cell:
+        """Return a configuration and what measures it."""
+        config = self.config(method, options, family)
+        return Cell(config, lambda place, split: self.measure(config, options, family, place, split))
+
+    def problem(self, family: Family, place: int, split: Split) -> tuple[Image, Likelihood]:
+        """Return a clean picture and its observation; both depend on the seed alone."""
+        x = self.pictures.pixels[split][place].to(self.weights.device)
+        image = self.pictures.names[split][place]
+        generator = torch.Generator()
+        generator.manual_seed(derive_seed(self.seed, "operator", family.name, image))
+        A = family.draw(1, self.size, generator)
+        noise = Noise([derive_seed(self.seed, "observation", image)], x.device)
+        return x, observe(A, x, family.sigma_y, noise)
+
+    def measure(
+        self, config: Config, options: Any, family: Family, place: int, split: Split
+    ) -> Record:
+        """Restore one picture and return what came of it; a failure is a record, too.
+
+        Raises:
+            DeviceError: The device has no more memory: a result here would not be like the others.
+        """
+        image = self.pictures.names[split][place]
+        head = described(config) | {
+            "split": split,
+            "image": image,
+            "seed": self.seed,
+            "lavps": __version__,
+            "torch": str(torch.__version__),
+        }
+        x, likelihood = self.problem(family, place, split)
+        device = self.weights.device
+        try:
+            rest(device, forget=True)
+            start = time.perf_counter()
+            drawn = draw(
+                self.model(), likelihood, options, method=config.method,
+                shape=tuple(x.shape[1:]), seeds=[derive_seed(self.seed, "sample", image)],
+            )  # fmt: skip
+            rest(device)
+            seconds = time.perf_counter() - start
+        except DeviceError:
+            raise
+        except LavpsError as error:
+            return Record(**head, error=error.message)
+        xhat = drawn.x.clamp(-1, 1)
+        scores = {metric.name: metric.measure(xhat, x) for metric in self.metrics}
+        off = likelihood.A(xhat) - likelihood.y
+        record = Record(
+            **head,
+            seconds=seconds,
+            nfe=drawn.nfe,
+            nbe=drawn.nbe,
+            offered=drawn.offered,
+            accepted=drawn.accepted[0],
+            peak_mb=peak(device),
+            residual=float(off.square().mean().sqrt()) / likelihood.sigma_y,
+            metrics={name: value for name, (value, _) in scores.items()},
+            reasons={name: reason for name, (_, reason) in scores.items() if reason},
+        )
+        self.keep(record, likelihood.y, xhat, x)
+        return record
+
+
+def rest(device: torch.device, *, forget: bool = False) -> None:
+    """Wait until a device is at rest; and forget, if asked, its greatest use of memory."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        if forget:
+            torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    elif device.type == "xpu":
+        torch.xpu.synchronize(device)
+
+
+def peak(device: torch.device) -> float | None:
+    """Return the most memory in MB: of a CUDA device since `rest`, else of this process."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+
+
+def device_name(device: torch.device) -> str:
+    """Return what kind of device it is, so that times are compared only where they may be."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    if device.type == "xpu":
+        return str(torch.xpu.get_device_name(device))
+    return f"cpu: {_cpu()}" if device.type == "cpu" else device.type
+
+
+def _cpu() -> str:
+    import platform
+
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

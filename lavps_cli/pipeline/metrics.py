@@ -1,0 +1,237 @@
+"""Metrics by the texts that name them, with the files they need."""
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import torch
+from torch import Tensor
+
+from lavps_cli import catalog
+from lavps_cli.core.types import Image
+from lavps_cli.errors import LavpsError, UsageError, WeightsError, suggestion
+from lavps_cli.metrics.cmmd import MODEL, cmmd
+from lavps_cli.metrics.lpips import TRUNKS, Lpips, Net
+
+_HOST = "https://download.pytorch.org/models/"
+OWN = "FILE.py:function"
+
+Score: TypeAlias = Callable[[Image, Image], Tensor]
+"""Restored and clean pictures in [-1, 1], (b, c, h, w) -> one value per picture."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImageMetric:
+    """A metric that scores each picture."""
+
+    name: str
+    higher: bool
+    """Whether higher is better."""
+    about: dict[str, str]
+    """Range, border, net and version, as far as it has them."""
+    score: Score | None
+    """None where it is not to be had."""
+    reason: str = ""
+    """Why not."""
+
+    def measure(self, xhat: Image, x: Image) -> tuple[float | None, str]:
+        """Return the value for one picture, or None and why."""
+        if self.score is None:
+            return None, self.reason
+        try:
+            values = torch.as_tensor(self.score(xhat, x)).double().flatten()
+            if len(values) != 1:
+                return None, f"{self.name} gave {len(values)} values for one picture"
+            value = float(values[0])
+            finite = value == value and abs(value) != float("inf")
+            return (value, "") if finite else (None, f"{self.name} is {value}")
+        except LavpsError as error:
+            return None, error.message
+        except Exception as error:  # A user's own function may raise anything.
+            return None, f"{self.name} raised {type(error).__name__}: {error}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        head: dict[str, Any] = {"name": self.name, "higher_is_better": self.higher}
+        return head | self.about | ({"reason": self.reason} if self.score is None else {})
+
+
+def open_metrics(texts: Sequence[str], *, offline: bool = False) -> list[ImageMetric]:
+    """Return the metrics that texts name; what cannot be had here says why.
+
+    Args:
+        texts: `psnr`, `ssim`, `lpips`, `lpips:vgg`, `lpips:alex@TRUNK.pth`, `FILE.py:function`.
+        offline: Whether nothing may be fetched.
+
+    Raises:
+        UsageError: A text names nothing, or one is given twice.
+    """
+    metrics = [_open(text.strip(), offline) for text in texts]
+    names = [metric.name for metric in metrics]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"the metric {twice} is given twice.", "Give it once.")
+    return metrics
+
+
+def _open(text: str, offline: bool) -> ImageMetric:
+    if ".py:" in text:
+        return _own(text)
+    name, _, rest = text.partition(":")
+    if name not in catalog.METRICS or name == "cmmd":
+        known = [known for known in catalog.METRICS if known != "cmmd"]
+        raise UsageError(f"there is no metric {text!r}.", suggestion(name, [*known, OWN]))
+    entry = catalog.METRICS[name]
+    if name == "lpips":
+        return _lpips(rest, entry, offline)
+    if rest:
+        raise UsageError(f"the metric {name} takes no {rest!r}.", f"Write:  {name}")
+    score = catalog.resolve(entry.function)
+    return ImageMetric(name=name, higher=entry.higher, about=entry.about, score=score)
+
+
+def _lpips(spec: str, entry: catalog.Metric, offline: bool) -> ImageMetric:
+    net, _, file = (spec or "alex").partition("@")
+    if net not in TRUNKS:
+        raise UsageError(f"LPIPS has no trunk {net!r}.", suggestion(net, list(TRUNKS)))
+    name = "lpips" if net == "alex" else f"lpips-{net}"
+    about = entry.about | {"net": net}
+    try:
+        chosen = cast(Net, net)
+        trunk = _trunk(chosen, Path(file) if file else None, offline)
+        score: Score | None = Lpips(chosen, trunk, _linear(chosen))
+        reason = ""
+    except WeightsError as error:
+        score, reason = None, f"{error.message} {error.hint}".strip()
+    return ImageMetric(name=name, higher=entry.higher, about=about, score=score, reason=reason)
+
+
+def _linear(net: Net) -> dict[str, Tensor]:
+    """Return the linear layers out of the files of the `lpips` package, which is not imported."""
+    spec = find_spec("lpips")
+    places = spec.submodule_search_locations if spec is not None else None
+    if not places:
+        raise WeightsError(
+            "LPIPS needs the linear layers of the package `lpips`, which is not installed.",
+            "Its files are enough:  pip install --no-deps lpips",
+        )
+    path = Path(places[0]) / "weights" / "v0.1" / f"{net}.pth"
+    return _read(path)
+
+
+def _trunk(net: Net, file: Path | None, offline: bool) -> dict[str, Tensor]:
+    """Return the trunk out of a file, the torch hub cache, or a download that is checked."""
+    if file is not None:
+        return _read(file)
+    name = TRUNKS[net].file
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not cached.is_file():
+        if offline:
+            raise WeightsError(
+                f"the LPIPS trunk {name} is not in {cached.parent}, and nothing may be fetched.",
+                f"Give the file:  lpips:{net}@FILE.pth",
+            )
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            digits = name.rpartition("-")[2].removesuffix(".pth")
+            torch.hub.download_url_to_file(
+                _HOST + name, str(cached), hash_prefix=digits, progress=False
+            )
+        except (OSError, RuntimeError) as error:
+            raise WeightsError(
+                f"the LPIPS trunk {name} cannot be fetched ({error}).",
+                f"Put it into {cached.parent}, or give the file:  lpips:{net}@FILE.pth",
+            ) from error
+    return _read(cached)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file, of which nothing is executed."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: there is no such file.", "Check the path.") from error
+    except Exception as error:  # Damaged files make the reader raise anything.
+        raise WeightsError(f"{path} cannot be read: {error}", "Get the file again.") from error
+    return dict(values)
+
+
+def _own(text: str) -> ImageMetric:
+    """Return a metric of the user's own; `function.higher_is_better = True` says so."""
+    file, _, name = text.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"--metric {text}: there is no file {file}.", f"Give it as {OWN}.")
+    # A name of its own, so that two files of one name do not shadow each other.
+    key = f"_lavps_metric_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = spec_from_file_location(key, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[key] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(
+            f"--metric {text}: the file raises {type(error).__name__}: {error}", "Mend it."
+        ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        functions = [n for n, v in vars(module).items() if inspect.isfunction(v)]
+        raise UsageError(f"--metric {text}: it has no such function.", suggestion(name, functions))
+    higher = bool(getattr(function, "higher_is_better", False))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    about = {"range": "[-1, 1]", "version": f"{path.name} {digest}"}
+    return ImageMetric(name=name, higher=higher, about=about, score=function)
+
+
+@dataclass(eq=False)
+class Cmmd:
+    """CMMD of sets of pictures, by CLIP out of the package `transformers`."""
+
+    _network: Any = field(default=None, repr=False)
+
+    @torch.no_grad()
+    def embed(self, x: Image) -> Tensor:
+        """Return embeddings of unit length of pictures in [-1, 1].
+
+        Raises:
+            WeightsError: The package or the weights are not here.
+        """
+        if self._network is None:
+            self._network = _clip()
+        mean = x.new_tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)
+        std = x.new_tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
+        large = torch.nn.functional.interpolate(
+            x.expand(-1, 3, -1, -1).float(), (336, 336), mode="bicubic", antialias=True
+        )
+        out = self._network(pixel_values=((large.clamp(-1, 1) + 1) / 2 - mean) / std).image_embeds
+        return out / out.norm(dim=1, keepdim=True)
+
+    def between(self, xhat: Sequence[Image], x: Sequence[Image]) -> float:
+        """Return CMMD, not times 1000, of restored and clean pictures."""
+        a, b = (torch.cat([self.embed(picture) for picture in side]) for side in (xhat, x))
+        return cmmd(a, b)
+
+
+def _clip() -> Any:
+    if find_spec("transformers") is None:
+        raise WeightsError(
+            "CMMD needs the package `transformers`, which is not installed.",
+            'Install it:  pip install "lavps[cmmd]"',
+        )
+    from transformers import CLIPVisionModelWithProjection
+
+    try:
+        return CLIPVisionModelWithProjection.from_pretrained(MODEL, use_safetensors=True).eval()
+    except Exception as error:  # The library raises whatever its own backends raise.
+        raise WeightsError(
+            f"the weights {MODEL} are not to be had: {str(error).splitlines()[0]}",
+            "With a network they are fetched on first use.",
+        ) from error
