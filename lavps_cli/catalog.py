@@ -80,6 +80,18 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
+STEPS = (8, 15, 26, 50, 100, 200, 400)
+"""Numbers of diffusion steps that a budget of time is filled with."""
+
+BENCHMARKS: dict[str, tuple[str, str]] = {
+    "sr": ("sr:4", "sr:8"),
+    "deblur": ("deblur:21@0.9", "deblur:35@0.3"),
+    "inpaint": ("inpaint:rect", "inpaint:pixels@0.8-0.85"),
+    "denoise": ("denoise+0.1", "denoise+0.2"),
+}
+"""Families of operators of a task: the usual ones, and those that the protocol calls out of
+distribution (what a model was trained on, its card says)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:

@@ -64,8 +64,8 @@ def measure_all(
         for cell in cells:
             key = (cell.config.digest, image, seed)
             if book.get(key) is None:
-                late = time.monotonic() > until
-                if late and any((cell.config.digest, n, seed) in book.records for n in images.names):
+                begun = any(book.get((cell.config.digest, n, seed)) for n in images.names)
+                if begun and time.monotonic() > until:
                     continue
                 record = cell.measure(place, images.split)
                 book.add(record)

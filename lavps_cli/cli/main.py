@@ -5,7 +5,17 @@ from typing import Annotated, NoReturn
 import typer
 
 from lavps_cli import __version__
-from lavps_cli.cli import degrade, doctor, models, params, restore, train
+from lavps_cli.cli import (
+    benchmark,
+    calibrate,
+    degrade,
+    doctor,
+    evaluate,
+    models,
+    params,
+    restore,
+    train,
+)
 from lavps_cli.cli.errors import run
 from lavps_cli.cli.progress import set_loudness
 
@@ -29,6 +39,11 @@ app = typer.Typer(
 )
 app.command("restore", rich_help_panel="Restore", epilog=restore.EPILOG)(restore.restore)
 app.command("degrade", rich_help_panel="Restore", epilog=degrade.EPILOG)(degrade.degrade)
+app.command("evaluate", rich_help_panel="Restore", epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command("benchmark", rich_help_panel="Measure", epilog=benchmark.EPILOG)(benchmark.benchmark)
+app.command("calibrate-speedup", rich_help_panel="Measure", epilog=calibrate.EPILOG)(
+    calibrate.calibrate_speedup
+)
 app.command("train", rich_help_panel="Train", epilog=train.EPILOG)(train.train)
 app.add_typer(models.models, name="models", rich_help_panel="Manage")
 app.command("doctor", rich_help_panel="Manage", epilog=doctor.EPILOG)(doctor.doctor)

@@ -9,18 +9,20 @@ from lavps_cli.errors import UsageError
 
 PROBLEM, SAMPLING, MODEL = "Problem", "Sampling", "Model"
 COMPUTE, OUTPUT, TALK = "Compute", "Output", "Talk"
+DATA = "Data"
 MOST_USED = "Most used"
 
 ProgressMode: TypeAlias = Literal["auto", "bar", "plain", "json", "none"]
 
 
-def _option(panel: str, *names: str, **more: Any) -> Any:
+def option(panel: str, *names: str, **more: Any) -> Any:
+    """Return an option that `--help` shows in a panel."""
     return typer.Option(*names, rich_help_panel=panel, **more)
 
 
-def _unset(panel: str, *names: str, **more: Any) -> Any:
+def unset(panel: str, *names: str, **more: Any) -> Any:
     """Return an option whose default None is told in words, if at all."""
-    return _option(panel, *names, show_default=False, **more)
+    return option(panel, *names, show_default=False, **more)
 
 
 def _model_names() -> list[str]:
@@ -38,7 +40,7 @@ Inputs = Annotated[
 
 Task = Annotated[
     catalog.TaskName | None,
-    _unset(
+    unset(
         MOST_USED,
         "--task",
         help="Implied by --scale, --kernel, --mask. "
@@ -48,11 +50,11 @@ Task = Annotated[
 ]
 Scale = Annotated[
     int | None,
-    _unset(MOST_USED, "--scale", metavar="2|3|4|8", help="Enlargement; 4 for --task sr."),
+    unset(MOST_USED, "--scale", metavar="2|3|4|8", help="Enlargement; 4 for --task sr."),
 ]
 Kernel = Annotated[
     str | None,
-    _unset(
+    unset(
         MOST_USED,
         "--kernel",
         metavar="SPEC",
@@ -62,7 +64,7 @@ Kernel = Annotated[
 ]
 Mask = Annotated[
     str | None,
-    _unset(
+    unset(
         MOST_USED,
         "--mask",
         metavar="FILE|alpha",
@@ -71,7 +73,7 @@ Mask = Annotated[
 ]
 Holes = Annotated[
     str | None,
-    _unset(
+    unset(
         MOST_USED,
         "--mask",
         metavar="centre|rectangle|pixels|FILE",
@@ -80,7 +82,7 @@ Holes = Annotated[
 ]
 OutputPath = Annotated[
     str | None,
-    _unset(
+    unset(
         MOST_USED,
         "--output",
         "-o",
@@ -93,7 +95,7 @@ OutputPath = Annotated[
 _SCALES = "0.05 is on the scale from -1 to 1, 6.4/255 in 8-bit levels"
 Noise = Annotated[
     str,
-    _option(
+    option(
         PROBLEM,
         "--noise",
         metavar="auto|SIGMA",
@@ -102,58 +104,58 @@ Noise = Annotated[
 ]
 AddedNoise = Annotated[
     str,
-    _option(PROBLEM, "--noise", metavar="SIGMA", help=f"Standard deviation: {_SCALES}."),
+    option(PROBLEM, "--noise", metavar="SIGMA", help=f"Standard deviation: {_SCALES}."),
 ]
 Downsample = Annotated[
     catalog.DownsampleName | None,
-    _unset(PROBLEM, "--downsample", help="How small pictures are made; area if not said."),
+    unset(PROBLEM, "--downsample", help="How small pictures are made; area if not said."),
 ]
 KernelIntensity = Annotated[
     float | None,
-    _unset(PROBLEM, "--kernel-intensity", help="Of the drawn shake, 0 to 1; 0.9 if not said."),
+    unset(PROBLEM, "--kernel-intensity", help="Of the drawn shake, 0 to 1; 0.9 if not said."),
 ]
 KernelSeed = Annotated[
     int | None,
-    _unset(PROBLEM, "--kernel-seed", min=0, help="Which shake is drawn; 0 if not said."),
+    unset(PROBLEM, "--kernel-seed", min=0, help="Which shake is drawn; 0 if not said."),
 ]
 Boundary = Annotated[
     catalog.BoundaryName,
-    _option(
+    option(
         PROBLEM,
         "--boundary",
         help="What lies beyond the border of a blurred picture; auto: as recorded, else valid (a "
         "larger scene) to restore and reflect to degrade.",
     ),
 ]
-InvertMask = Annotated[bool, _option(PROBLEM, "--invert-mask", help="Black means fill.")]
-ResizeMask = Annotated[bool, _option(PROBLEM, "--resize-mask", help="Scale the mask to fit.")]
+InvertMask = Annotated[bool, option(PROBLEM, "--invert-mask", help="Black means fill.")]
+ResizeMask = Annotated[bool, option(PROBLEM, "--resize-mask", help="Scale the mask to fit.")]
 Simulate = Annotated[
     bool,
-    _option(
+    option(
         PROBLEM,
         "--simulate",
         help="Inputs are clean: degrade, restore, and score (PSNR and SSIM in --json).",
     ),
 ]
 
-Preset = Annotated[catalog.PresetName, _option(SAMPLING, "--preset", help="How many steps.")]
+Preset = Annotated[catalog.PresetName, option(SAMPLING, "--preset", help="How many steps.")]
 Samples = Annotated[
-    int, _option(SAMPLING, "--samples", min=1, help="Draws; several files get .s00, .s01, ...")
+    int, option(SAMPLING, "--samples", min=1, help="Draws; several files get .s00, .s01, ...")
 ]
-Mean = Annotated[bool, _option(SAMPLING, "--mean", help="Write the mean of the samples instead.")]
+Mean = Annotated[bool, option(SAMPLING, "--mean", help="Write the mean of the samples instead.")]
 Uncertainty = Annotated[
     str | None,
-    _unset(
+    unset(
         SAMPLING,
         "--uncertainty",
         metavar="FILE.png",
         help="Write the deviation of the samples per pixel, 16 bits; the scale is in --json.",
     ),
 ]
-Seed = Annotated[int, _option(SAMPLING, "--seed", min=0, help="Same seed, same picture.")]
+Seed = Annotated[int, option(SAMPLING, "--seed", min=0, help="Same seed, same picture.")]
 KeepKnown = Annotated[
     bool,
-    _option(
+    option(
         SAMPLING,
         "--keep-known/--no-keep-known",
         help="Inpainting: known pixels stay bit for bit.",
@@ -161,7 +163,7 @@ KeepKnown = Annotated[
 ]
 Coarse = Annotated[
     bool,
-    _option(
+    option(
         SAMPLING,
         "--coarse/--no-coarse",
         help="Inpainting: fill large holes in a reduced picture first.",
@@ -169,7 +171,7 @@ Coarse = Annotated[
 ]
 Method = Annotated[
     str,
-    _option(
+    option(
         SAMPLING,
         "--method",
         metavar="|".join(catalog.SAMPLERS),
@@ -179,12 +181,12 @@ Method = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    _unset(SAMPLING, "--option", "-O", metavar="NAME=VALUE", help="Set an option of the sampler."),
+    unset(SAMPLING, "--option", "-O", metavar="NAME=VALUE", help="Set an option of the sampler."),
 ]
 
 ModelName = Annotated[
     str,
-    _option(
+    option(
         MODEL,
         "--model",
         metavar="NAME|DIR",
@@ -194,7 +196,7 @@ ModelName = Annotated[
 ]
 InferenceName = Annotated[
     str | None,
-    _unset(
+    unset(
         MODEL,
         "--inference",
         metavar="NAME|DIR|none",
@@ -205,7 +207,7 @@ InferenceName = Annotated[
 
 Device = Annotated[
     str,
-    _option(
+    option(
         COMPUTE,
         "--device",
         metavar="auto|cpu|cuda[:i]|mps|xpu",
@@ -214,56 +216,109 @@ Device = Annotated[
     ),
 ]
 Dtype = Annotated[
-    catalog.DtypeName, _option(COMPUTE, "--dtype", help="auto: bf16 where it is fast, else fp32.")
+    catalog.DtypeName, option(COMPUTE, "--dtype", help="auto: bf16 where it is fast, else fp32.")
 ]
 Tile = Annotated[
     str,
-    _option(COMPUTE, "--tile", metavar="auto|N|0", help="Side of windows; 0: the whole picture."),
+    option(COMPUTE, "--tile", metavar="auto|N|0", help="Side of windows; 0: the whole picture."),
 ]
 Overlap = Annotated[
     int | None,
-    _unset(COMPUTE, "--overlap", min=0, help="What windows share; 1/4 of them if not said."),
+    unset(COMPUTE, "--overlap", min=0, help="What windows share; 1/4 of them if not said."),
 ]
 BatchSize = Annotated[
-    str, _option(COMPUTE, "--batch-size", metavar="auto|N", help="Samples drawn together.")
+    str, option(COMPUTE, "--batch-size", metavar="auto|N", help="Samples drawn together.")
 ]
-Threads = Annotated[str, _option(COMPUTE, "--threads", metavar="auto|N", help="Of the CPU.")]
+Threads = Annotated[str, option(COMPUTE, "--threads", metavar="auto|N", help="Of the CPU.")]
 MaxPixels = Annotated[
-    str, _option(COMPUTE, "--max-pixels", metavar="N", help="Refuse larger pictures.")
+    str, option(COMPUTE, "--max-pixels", metavar="N", help="Refuse larger pictures.")
 ]
 
 Format = Annotated[
     catalog.FormatName,
-    _option(OUTPUT, "--format", help="auto: as the name says, else as the input."),
+    option(OUTPUT, "--format", help="auto: as the name says, else as the input."),
 ]
-Quality = Annotated[int, _option(OUTPUT, "--quality", min=1, max=100, help="Of lossy files.")]
+Quality = Annotated[int, option(OUTPUT, "--quality", min=1, max=100, help="Of lossy files.")]
 Compare = Annotated[
-    bool, _option(OUTPUT, "--compare", help="Also write {stem}.compare.png: input and results.")
+    bool, option(OUTPUT, "--compare", help="Also write {stem}.compare.png: input and results.")
 ]
 Sidecar = Annotated[
     bool,
-    _option(OUTPUT, "--sidecar", help="Also write the record as {stem}.json beside the PNG."),
+    option(OUTPUT, "--sidecar", help="Also write the record as {stem}.json beside the PNG."),
 ]
 SaveMask = Annotated[
     str | None,
-    _unset(OUTPUT, "--save-mask", metavar="FILE", help="Also write the mask; white means lost."),
+    unset(OUTPUT, "--save-mask", metavar="FILE", help="Also write the mask; white means lost."),
 ]
 Existing = Annotated[
     catalog.ExistingName | None,
-    _unset(OUTPUT, "--existing", help="What to do about files that are there; error if not said."),
+    unset(OUTPUT, "--existing", help="What to do about files that are there; error if not said."),
 ]
-Force = Annotated[bool, _option(OUTPUT, "--force", "-f", help="The same as --existing overwrite.")]
+Force = Annotated[bool, option(OUTPUT, "--force", "-f", help="The same as --existing overwrite.")]
 
-Json = Annotated[bool, _option(TALK, "--json", help="One JSON object per line on stdout.")]
-Progress = Annotated[
-    ProgressMode, _option(TALK, "--progress", help="On stderr; auto: a bar on a terminal.")
+Budget = Annotated[
+    str | None,
+    unset(
+        SAMPLING,
+        "--budget",
+        metavar="5s",
+        help="Time of a picture on this device; the best settings that fit, as calibrated by "
+        "`lavps calibrate-speedup`, else by a probe.",
+    ),
 ]
-Quiet = Annotated[bool, _option(TALK, "--quiet", "-q", help="Only errors on stderr.")]
+
+Metrics = Annotated[
+    str,
+    option(
+        MOST_USED,
+        "--metrics",
+        metavar="LIST",
+        help="psnr, ssim, lpips, lpips:vgg|squeeze, lpips:alex@TRUNK.pth; cmmd in `evaluate`.",
+    ),
+]
+OwnMetrics = Annotated[
+    list[str] | None,
+    unset(
+        MOST_USED,
+        "--metric",
+        metavar="FILE.py:function",
+        help="One's own: takes restored and clean pictures in [-1, 1], (b, 3, h, w), and returns a "
+        "value each; lower is better unless function.higher_is_better. May be repeated.",
+    ),
+]
+Offline = Annotated[bool, option(COMPUTE, "--offline", help="Never touch the network.")]
+BenchData = Annotated[
+    str,
+    option(
+        MOST_USED,
+        "--dataset",
+        metavar="builtin|SRC",
+        help="As `lavps train --dataset`; builtin: a dozen pictures that come with lavps.",
+    ),
+]
+BenchImages = Annotated[
+    int | None, unset(DATA, "--images", min=1, help="Test images at most; all if not said.")
+]
+BenchSize = Annotated[
+    int, option(DATA, "--size", min=16, help="Side of the middle squares, reduced to it.")
+]
+RunFolder = Annotated[
+    str, option(MOST_USED, "--output", "-o", metavar="DIR", help="Of the records.")
+]
+Html = Annotated[
+    str | None, unset(OUTPUT, "--html", metavar="FILE", help="Write one page with everything.")
+]
+
+Json = Annotated[bool, option(TALK, "--json", help="One JSON object per line on stdout.")]
+Progress = Annotated[
+    ProgressMode, option(TALK, "--progress", help="On stderr; auto: a bar on a terminal.")
+]
+Quiet = Annotated[bool, option(TALK, "--quiet", "-q", help="Only errors on stderr.")]
 Verbose = Annotated[
-    int, _option(TALK, "--verbose", "-v", count=True, show_default=False, help="Tell more.")
+    int, option(TALK, "--verbose", "-v", count=True, show_default=False, help="Tell more.")
 ]
 DryRun = Annotated[
-    bool, _option(TALK, "--dry-run", "-n", help="Tell what would be done, and do nothing.")
+    bool, option(TALK, "--dry-run", "-n", help="Tell what would be done, and do nothing.")
 ]
 
 

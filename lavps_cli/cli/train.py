@@ -10,7 +10,7 @@ from lavps_cli import catalog
 from lavps_cli.cli import params
 from lavps_cli.cli.errors import INTERRUPTED, TERMINATED, reported
 from lavps_cli.cli.output import json_line
-from lavps_cli.cli.params import COMPUTE, MOST_USED, OUTPUT, _option, _unset
+from lavps_cli.cli.params import COMPUTE, DATA, MOST_USED, OUTPUT, option, unset
 from lavps_cli.cli.progress import Terminal
 from lavps_cli.errors import UsageError
 
@@ -23,14 +23,14 @@ lavps train --dataset photos/ --prior runs/prior --operators deblur:9-27@0-1,sr:
 torchrun --nproc-per-node 8 -m lavps_cli train --dataset photos/ -o runs/mine
 """
 
-DATA, MODEL, LOOP = "Data", "Model", "Training"
+MODEL, LOOP = "Model", "Training"
 
 
 @reported
 def train(
     dataset: Annotated[
         list[str] | None,
-        _unset(
+        unset(
             MOST_USED,
             "--dataset",
             metavar="SRC",
@@ -40,11 +40,11 @@ def train(
     ] = None,
     stage: Annotated[
         catalog.StageName,
-        _option(MOST_USED, "--stage", help="inference: for a prior; prior: the denoiser itself."),
+        option(MOST_USED, "--stage", help="inference: for a prior; prior: the denoiser itself."),
     ] = "inference",
     operators: Annotated[
         str | None,
-        _unset(
+        unset(
             MOST_USED,
             "--operators",
             metavar="LIST",
@@ -55,107 +55,105 @@ def train(
     ] = None,
     duration: Annotated[
         str,
-        _option(MOST_USED, "--duration", metavar="200k|8Mi|12h", help="Steps, pictures or time."),
+        option(MOST_USED, "--duration", metavar="200k|8Mi|12h", help="Steps, pictures or time."),
     ] = "20k",
     output: Annotated[
         str | None,
-        _unset(
-            MOST_USED, "--output", "-o", metavar="DIR", help="Of the run; runs/STAGE if unsaid."
-        ),
+        unset(MOST_USED, "--output", "-o", metavar="DIR", help="Of the run; runs/STAGE if unsaid."),
     ] = None,
     list_datasets: Annotated[
-        bool, _option(DATA, "--list-datasets", help="Tell the known names, and stop.")
+        bool, option(DATA, "--list-datasets", help="Tell the known names, and stop.")
     ] = False,
     resolution: Annotated[
-        str, _option(DATA, "--resolution", metavar="N[,N...]", help="Sides, which take turns.")
+        str, option(DATA, "--resolution", metavar="N[,N...]", help="Sides, which take turns.")
     ] = "64",
     crop: Annotated[
         catalog.CropName,
-        _option(DATA, "--crop", help="whole: reduced; random: crops at several scales."),
+        option(DATA, "--crop", help="whole: reduced; random: crops at several scales."),
     ] = "auto",
     shares: Annotated[
         str | None,
-        _unset(DATA, "--shares", metavar="A,B", help="How often each --dataset is drawn."),
+        unset(DATA, "--shares", metavar="A,B", help="How often each --dataset is drawn."),
     ] = None,
     cache: Annotated[
-        str | None, _unset(DATA, "--cache", metavar="DIR", help="Of the decoded pictures.")
+        str | None, unset(DATA, "--cache", metavar="DIR", help="Of the decoded pictures.")
     ] = None,
     preset: Annotated[
-        catalog.TrainPresetName, _option(MODEL, "--preset", help="Size of the network.")
+        catalog.TrainPresetName, option(MODEL, "--preset", help="Size of the network.")
     ] = "small",
     arch: Annotated[
         catalog.ArchName,
-        _option(MODEL, "--arch", help="invfusion: layers that apply the operator inside."),
+        option(MODEL, "--arch", help="invfusion: layers that apply the operator inside."),
     ] = "palette",
     prior: Annotated[
-        str, _option(MODEL, "--prior", metavar="NAME|DIR", help="Of the inference stage.")
+        str, option(MODEL, "--prior", metavar="NAME|DIR", help="Of the inference stage.")
     ] = "default",
     start_from: Annotated[
-        str | None, _unset(MODEL, "--from", metavar="NAME|DIR", help="Weights to begin with.")
+        str | None, unset(MODEL, "--from", metavar="NAME|DIR", help="Weights to begin with.")
     ] = None,
     switch_ratio: Annotated[
         float,
-        _option(MODEL, "--switch-ratio", min=0, max=1, help="Learn the times below 1 - this."),
+        option(MODEL, "--switch-ratio", min=0, max=1, help="Learn the times below 1 - this."),
     ] = 0.0,
     licence: Annotated[
-        str | None, _unset(MODEL, "--licence", help="Of the weights, for their card.")
+        str | None, unset(MODEL, "--licence", help="Of the weights, for their card.")
     ] = None,
     batch_size: Annotated[
-        int, _option(LOOP, "--batch-size", min=1, help="Pictures a step, of all processes.")
+        int, option(LOOP, "--batch-size", min=1, help="Pictures a step, of all processes.")
     ] = 48,
     batch_gpu: Annotated[
         int | None,
-        _unset(LOOP, "--batch-gpu", min=1, help="Pictures at once; the rest is accumulated."),
+        unset(LOOP, "--batch-gpu", min=1, help="Pictures at once; the rest is accumulated."),
     ] = None,
     lr: Annotated[
-        float | None, _unset(LOOP, "--lr", help="Greatest rate; 2e-3 for priors, 1e-3 else.")
+        float | None, unset(LOOP, "--lr", help="Greatest rate; 2e-3 for priors, 1e-3 else.")
     ] = None,
-    warmup: Annotated[int, _option(LOOP, "--warmup", min=0, help="Steps.")] = 200,
-    weight_decay: Annotated[float, _option(LOOP, "--weight-decay", min=0)] = 1e-2,
+    warmup: Annotated[int, option(LOOP, "--warmup", min=0, help="Steps.")] = 200,
+    weight_decay: Annotated[float, option(LOOP, "--weight-decay", min=0)] = 1e-2,
     ema: Annotated[
-        float, _option(LOOP, "--ema", min=0, max=1, help="Decay of the averaged weights, a step.")
+        float, option(LOOP, "--ema", min=0, max=1, help="Decay of the averaged weights, a step.")
     ] = 0.998,
     optimizer: Annotated[
-        catalog.OptimizerName, _option(LOOP, "--optimizer", help="auto: muon.")
+        catalog.OptimizerName, option(LOOP, "--optimizer", help="auto: muon.")
     ] = "auto",
-    seed: Annotated[int, _option(LOOP, "--seed", min=0, help="Of every draw.")] = 0,
+    seed: Annotated[int, option(LOOP, "--seed", min=0, help="Of every draw.")] = 0,
     device: params.Device = "auto",
     dtype: Annotated[
         catalog.DtypeName,
-        _option(COMPUTE, "--dtype", help="auto: bf16 where the hardware has it, else fp32."),
+        option(COMPUTE, "--dtype", help="auto: bf16 where the hardware has it, else fp32."),
     ] = "auto",
     compile_network: Annotated[
-        catalog.SwitchName, _option(COMPUTE, "--compile", help="auto: on CUDA.")
+        catalog.SwitchName, option(COMPUTE, "--compile", help="auto: on CUDA.")
     ] = "auto",
     threads: params.Threads = "auto",
     gpus: Annotated[
         str | None,
-        _unset(COMPUTE, "--gpus", metavar="N|all", help="Start so many processes, as torchrun."),
+        unset(COMPUTE, "--gpus", metavar="N|all", help="Start so many processes, as torchrun."),
     ] = None,
     resume: Annotated[
         str,
-        _option(OUTPUT, "--resume", metavar="auto|never", help="auto: go on with the run there."),
+        option(OUTPUT, "--resume", metavar="auto|never", help="auto: go on with the run there."),
     ] = "auto",
-    save_every: Annotated[int, _option(OUTPUT, "--save-every", min=1, help="Steps.")] = 500,
-    keep: Annotated[int, _option(OUTPUT, "--keep", min=1, help="Checkpoints kept.")] = 3,
+    save_every: Annotated[int, option(OUTPUT, "--save-every", min=1, help="Steps.")] = 500,
+    keep: Annotated[int, option(OUTPUT, "--keep", min=1, help="Checkpoints kept.")] = 3,
     sample_every: Annotated[
-        int, _option(OUTPUT, "--sample-every", min=0, help="Steps; pictures to look at.")
+        int, option(OUTPUT, "--sample-every", min=0, help="Steps; pictures to look at.")
     ] = 1000,
-    log_every: Annotated[int, _option(OUTPUT, "--log-every", min=1, help="Steps.")] = 50,
+    log_every: Annotated[int, option(OUTPUT, "--log-every", min=1, help="Steps.")] = 50,
     max_time: Annotated[
         str | None,
-        _unset(OUTPUT, "--max-time", metavar="2h", help="Stop then; the run can go on later."),
+        unset(OUTPUT, "--max-time", metavar="2h", help="Stop then; the run can go on later."),
     ] = None,
     log: Annotated[
         str,
-        _option(OUTPUT, "--log", metavar="jsonl,tensorboard,wandb,trackio", help="Where to."),
+        option(OUTPUT, "--log", metavar="jsonl,tensorboard,wandb,trackio", help="Where to."),
     ] = "jsonl",
     as_json: params.Json = False,
     progress: params.Progress = "auto",
     quiet: params.Quiet = False,
     verbose: params.Verbose = 0,
     dry_run: Annotated[
-        bool, _option(params.TALK, "--dry-run", "-n", help="Time a few steps, and stop.")
+        bool, option(params.TALK, "--dry-run", "-n", help="Time a few steps, and stop.")
     ] = False,
 ) -> None:
     """Train an inference model, or a prior.

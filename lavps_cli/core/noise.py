@@ -23,6 +23,12 @@ class Noise:
         self.device = device
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
+    def fork(self) -> "Noise":
+        """Return one that draws what this one would draw next."""
+        other = Noise([], self.device)
+        other._generators = [generator.clone_state() for generator in self._generators]
+        return other
+
     def __len__(self) -> int:
         return len(self._generators)
 

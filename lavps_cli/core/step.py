@@ -20,6 +20,8 @@ class Step:
     total: int
     """Steps of the whole run."""
     x0: Image
+    xt: Image
+    """The noisy picture that the next step begins with."""
     accepted: Bool[Tensor, " b"] | None = None
     """Which images kept the predicted start at this step; None where none was offered."""
 

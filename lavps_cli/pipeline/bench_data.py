@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import interpolate
 
+from lavps_cli import catalog
 from lavps_cli.bench.records import Split
 from lavps_cli.bench.runner import Images
 from lavps_cli.core.types import Image
@@ -17,6 +18,7 @@ from lavps_cli.data.sources import Source, open_source
 from lavps_cli.errors import DataError, UsageError
 from lavps_cli.images.reading import load_picture
 from lavps_cli.pipeline.results import Listener
+from lavps_cli.training.families import Family, parse_families
 
 BUILTIN = "builtin"
 PICTURES = Path(__file__).parent.parent / "bench" / "pictures"
@@ -65,7 +67,7 @@ def load_pictures(
             "test": _decoded(open_source(dataset, "test"), size, listener, count),
         }
     else:
-        source = open_source(str(PICTURES / "*.png") if dataset == BUILTIN else dataset)
+        source = open_source(str(PICTURES) if dataset == BUILTIN else dataset)
         wanted = None if count is None else count + -(-count // (VALIDATION - 1))
         found = _decoded(source, size, listener, None if dataset == BUILTIN else wanted)
         if dataset == BUILTIN:
@@ -117,3 +119,25 @@ def squared(pixels: Image, size: int) -> Image:
     x = pixels.expand(-1, 3, -1, -1)[..., top : top + side, left : left + side]
     x = interpolate(x, (size, size), mode="area")
     return torch.round((x + 1) * 127.5) / 127.5 - 1
+
+
+def parse_tasks(tasks: str, ood: str, size: int) -> list[Family]:
+    """Return the families that are measured: those of the tasks, then those out of distribution.
+
+    Args:
+        tasks: Names of tasks or families, separated by commas.
+        ood: The same, or `auto` for those that belong to the tasks, or `none`.
+        size: Side of the pictures.
+
+    Raises:
+        UsageError: One is neither.
+    """
+    named = [text.strip() for text in tasks.split(",") if text.strip()]
+    texts = [catalog.BENCHMARKS[n][0] if n in catalog.BENCHMARKS else n for n in named]
+    if ood == "auto":
+        texts += [catalog.BENCHMARKS[n][1] for n in named if n in catalog.BENCHMARKS]
+    elif ood != "none":
+        texts += [text.strip() for text in ood.split(",")]
+    if not texts:
+        raise UsageError("--tasks names nothing.", f"Choose from: {', '.join(catalog.BENCHMARKS)}")
+    return parse_families(",".join(dict.fromkeys(texts)), size)

@@ -1,9 +1,9 @@
 """One measurement: an image is damaged, restored and scored."""
 
+import platform
 import resource
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from lavps_cli.errors import DeviceError, LavpsError
 from lavps_cli.pipeline.bench_data import TestPictures
 from lavps_cli.pipeline.metrics import ImageMetric
 from lavps_cli.pipeline.model import Model, Tiling, Weights
-from lavps_cli.pipeline.sampling import draw
+from lavps_cli.pipeline.sampling import Snapshot, draw
 from lavps_cli.pipeline.seeds import derive_seed
 from lavps_cli.training.families import Family
 
@@ -64,7 +64,11 @@ class Bench:
     def cell(self, method: str, options: Any, family: Family) -> Cell:
         """Return a configuration and what measures it."""
         config = self.config(method, options, family)
-        return Cell(config, lambda place, split: self.measure(config, options, family, place, split))
+
+        def measure(place: int, split: Split) -> Record:
+            return self.measure_part(config, options, family, place, split)[0]
+
+        return Cell(config, measure)
 
     def problem(self, family: Family, place: int, split: Split) -> tuple[Image, Likelihood]:
         """Return a clean picture and its observation; both depend on the seed alone."""
@@ -76,10 +80,20 @@ class Bench:
         noise = Noise([derive_seed(self.seed, "observation", image)], x.device)
         return x, observe(A, x, family.sigma_y, noise)
 
-    def measure(
-        self, config: Config, options: Any, family: Family, place: int, split: Split
-    ) -> Record:
-        """Restore one picture and return what came of it; a failure is a record, too.
+    def measure_part(
+        self,
+        config: Config,
+        options: Any,
+        family: Family,
+        place: int,
+        split: Split,
+        *,
+        begun: Snapshot | None = None,
+        keep: Collection[int] = (),
+    ) -> tuple[Record, dict[int, Snapshot]]:
+        """Restore one picture, or the rest of it; return the record, and snapshots on the way.
+
+        A failure is a record, too.
 
         Raises:
             DeviceError: The device has no more memory: a result here would not be like the others.
@@ -94,25 +108,26 @@ class Bench:
         }
         x, likelihood = self.problem(family, place, split)
         device = self.weights.device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         try:
-            rest(device, forget=True)
-            start = time.perf_counter()
             drawn = draw(
                 self.model(), likelihood, options, method=config.method,
                 shape=tuple(x.shape[1:]), seeds=[derive_seed(self.seed, "sample", image)],
+                begun=begun, keep=keep,
             )  # fmt: skip
-            rest(device)
-            seconds = time.perf_counter() - start
         except DeviceError:
             raise
         except LavpsError as error:
-            return Record(**head, error=error.message)
+            return Record(**head, error=error.message), {}
         xhat = drawn.x.clamp(-1, 1)
         scores = {metric.name: metric.measure(xhat, x) for metric in self.metrics}
-        off = likelihood.A(xhat) - likelihood.y
+        # Entries that are no measurements are zero in y, whatever the picture.
+        seen = likelihood.A(torch.ones_like(x)) != 0
+        off = (likelihood.A(xhat) - likelihood.y)[seen]
         record = Record(
             **head,
-            seconds=seconds,
+            seconds=drawn.seconds,
             nfe=drawn.nfe,
             nbe=drawn.nbe,
             offered=drawn.offered,
@@ -123,19 +138,7 @@ class Bench:
             reasons={name: reason for name, (_, reason) in scores.items() if reason},
         )
         self.keep(record, likelihood.y, xhat, x)
-        return record
-
-
-def rest(device: torch.device, *, forget: bool = False) -> None:
-    """Wait until a device is at rest; and forget, if asked, its greatest use of memory."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        if forget:
-            torch.cuda.reset_peak_memory_stats(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-    elif device.type == "xpu":
-        torch.xpu.synchronize(device)
+        return record, drawn.snapshots
 
 
 def peak(device: torch.device) -> float | None:
@@ -156,8 +159,6 @@ def device_name(device: torch.device) -> str:
 
 
 def _cpu() -> str:
-    import platform
-
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
             for line in file:
@@ -166,3 +167,19 @@ def _cpu() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def environment(weights: Weights) -> dict[str, Any]:
+    """Return what the numbers of a run depend on."""
+    return {
+        "lavps": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "device": device_name(weights.device),
+        "dtype": weights.dtype,
+        "threads": torch.get_num_threads() if weights.device.type == "cpu" else None,
+        "model": weights.folder.resolve().name,
+        "inference": None
+        if weights.inference_folder is None
+        else weights.inference_folder.resolve().name,
+    }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -101,9 +101,8 @@ def _lpips(spec: str, entry: catalog.Metric, offline: bool) -> ImageMetric:
     name = "lpips" if net == "alex" else f"lpips-{net}"
     about = entry.about | {"net": net}
     try:
-        chosen = cast(Net, net)
-        trunk = _trunk(chosen, Path(file) if file else None, offline)
-        score: Score | None = Lpips(chosen, trunk, _linear(chosen))
+        trunk = _trunk(net, Path(file) if file else None, offline)
+        score: Score | None = Lpips(net, trunk, _linear(net))
         reason = ""
     except WeightsError as error:
         score, reason = None, f"{error.message} {error.hint}".strip()
@@ -173,7 +172,8 @@ def _own(text: str) -> ImageMetric:
     # A name of its own, so that two files of one name do not shadow each other.
     key = f"_lavps_metric_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = spec_from_file_location(key, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = sys.modules[key] = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -147,3 +147,49 @@ class TrainingRequest:
     licence: str | None = None
     cache: str | None = None
     dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRequest:
+    """Everything that `benchmark` is asked."""
+
+    output: str
+    budgets: tuple[str, ...] = ()
+    tasks: str = "sr,deblur,inpaint"
+    ood: str = "auto"
+    dataset: str = "builtin"
+    images: int | None = None
+    size: int = 128
+    methods: str = "lavps,mgdm"
+    metrics: str = "psnr,ssim,lpips"
+    own_metrics: tuple[str, ...] = ()
+    preset: PresetName = "balanced"
+    compute: Compute = Compute()
+    seed: int = 0
+    max_time: str = "10m"
+    offline: bool = False
+    save_pictures: bool = False
+    compare: str | None = None
+    fail_under: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRequest:
+    """Everything that `calibrate-speedup` is asked."""
+
+    output: str
+    task: str = "deblur"
+    dataset: str = "builtin"
+    images: int | None = None
+    validation: int = 32
+    size: int = 128
+    metric: str | None = None
+    margin: float | None = None
+    level: float = 0.05
+    grid: str = "quick"
+    max_time: str | None = None
+    training_time: str | None = None
+    compute: Compute = Compute()
+    seed: int = 0
+    offline: bool = False
+    save: bool = True

@@ -1,7 +1,8 @@
 """One call of a sampler, with everything that is counted on the way."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,6 +23,17 @@ from lavps_cli.pipeline.seeds import derive_seed
 
 
 @dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A run after some of its steps: what another one with the same first steps can begin with."""
+
+    step: Step
+    noise: Noise
+    nfe: float
+    nbe: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
 class Draws:
     """Samples, and what they took, per picture."""
 
@@ -33,6 +45,9 @@ class Draws:
     accepted: list[int]
     """At how many steps each picture kept the predicted start."""
     offered: int
+    seconds: float = 0.0
+    """Of the whole, the device at rest before and after."""
+    snapshots: dict[int, Snapshot] = field(default_factory=dict)
 
 
 class CountedInference:
@@ -57,6 +72,16 @@ class _Safeguard:
             self.offered += 1
             count = step.accepted.long().cpu()
             self.accepted = count if self.accepted is None else self.accepted + count
+
+
+def rest(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    elif device.type == "xpu":
+        torch.xpu.synchronize(device)
 
 
 def sampler_options(
@@ -122,6 +147,8 @@ def draw(
     seeds: Sequence[int],
     coarse: bool = True,
     on_step: Callable[[int, int], None] | None = None,
+    begun: Snapshot | None = None,
+    keep: Collection[int] = (),
 ) -> Draws:
     """Return one posterior sample per seed; large holes are filled from coarse to fine.
 
@@ -134,9 +161,13 @@ def draw(
         seeds: One per picture.
         coarse: Whether holes may be filled in the reduced picture first.
         on_step: Told steps done and their number.
+        begun: Go on from a snapshot of a run whose first steps had the same settings.
+        keep: After how many steps a snapshot is taken; before the inference model's first.
     """
     entry = catalog.sampler(method)
     batch = len(seeds)
+    rest(model.device)
+    start = time.perf_counter() - (0.0 if begun is None else begun.seconds)
     small = reduced(likelihood) if coarse and model.any_scale else None
     nfe = nbe = 0.0
     if small is not None:
@@ -152,10 +183,18 @@ def draw(
         likelihood = guided(likelihood, before.x)
     y = likelihood.y.expand(batch, *likelihood.y.shape[1:])
     denoiser = CountedDenoiser(model.denoiser, batch)
+    noise = Noise(seeds, y.device)
+    if begun is not None:
+        noise, denoiser.nfe, denoiser.nbe = begun.noise.fork(), begun.nfe, begun.nbe
     safeguard = _Safeguard()
+    snapshots: dict[int, Snapshot] = {}
 
     def step(state: Step) -> None:
         safeguard.add(state)
+        if state.done in keep:
+            rest(model.device)
+            spent = time.perf_counter() - start
+            snapshots[state.done] = Snapshot(state, noise.fork(), denoiser.nfe, denoiser.nbe, spent)
         if on_step is not None:
             on_step(state.done, state.total)
 
@@ -163,19 +202,24 @@ def draw(
     inference = None
     if entry.inference and model.inference is not None:
         inference = extra["inference"] = CountedInference(model.inference)
+    if begun is not None:
+        extra["begun"] = begun.step
     x = catalog.resolve(entry.function)(
         denoiser,
         replace(likelihood, y=y),
         options,
         shape=(batch, *shape),
-        noise=Noise(seeds, y.device),
+        noise=noise,
         on_step=step,
         **extra,
     )
+    rest(model.device)
     return Draws(
         x=x,
         nfe=round(nfe + denoiser.nfe) + (inference.nfe if inference is not None else 0),
         nbe=round(nbe + denoiser.nbe),
         accepted=[0] * batch if safeguard.accepted is None else safeguard.accepted.tolist(),
         offered=safeguard.offered,
+        seconds=time.perf_counter() - start,
+        snapshots=snapshots,
     )

@@ -84,6 +84,12 @@ class LavpsOptions:
                 )
 
 
+def early_steps(options: LavpsOptions) -> int:
+    """Return the number of steps before script-T, on which G_end and lambda_phi have no effect."""
+    switch = round((1 - options.switch_ratio) * options.num_steps)
+    return min(max(options.num_steps - 1 - switch, 0), options.num_steps - 2)
+
+
 def num_grad_steps(options: LavpsOptions, late: bool, start: Start) -> int | Int[Tensor, " b"]:
     """Return G_k; an image that fell back to the zero-shot start is given MGDM's steps too.
 
@@ -144,6 +150,7 @@ def lavps(
     noise: Noise,
     inference: InferenceModel | None = None,
     on_step: OnStep | None = None,
+    begun: Step | None = None,
 ) -> Image:
     """Return one posterior sample per image, in the manner of Algorithm 2.
 
@@ -155,6 +162,8 @@ def lavps(
         noise: One generator per image.
         inference: lambda_phi, used inside script-T; None gives MGDM.
         on_step: Called after every diffusion step.
+        begun: Go on after this step of a run with the same settings so far; `noise` has to be a
+            fork of that run's at that step.
 
     Raises:
         LavpsError: A value is not a number.
@@ -162,9 +171,13 @@ def lavps(
     schedule, num_steps = denoiser.schedule, options.num_steps
     times = time_grid(schedule, num_steps, options.grid)
     switch = round((1 - options.switch_ratio) * num_steps)
-    xt = standard_normal(shape, noise, likelihood.y.dtype)  # line 1
-    x0 = denoiser(xt, times[-1])  # line 2
-    for k in range(num_steps - 1, 1, -1):  # line 3
+    if begun is None:
+        xt = standard_normal(shape, noise, likelihood.y.dtype)  # line 1
+        x0 = denoiser(xt, times[-1])  # line 2
+    else:
+        xt, x0 = begun.xt, begun.x0
+    done = 0 if begun is None else begun.done
+    for k in range(num_steps - 1 - done, 1, -1):  # line 3
         s, t, t_next = times[k - 1], times[k], times[k + 1]  # line 4, all weight on t_{k-1}
         late = k <= switch
         xt_next = xt
@@ -184,5 +197,5 @@ def lavps(
                 xt = forward_kernel(schedule, xs, s, t).sample(noise)
         check_finite(x0, num_steps - k)
         if on_step is not None:
-            on_step(Step(num_steps - k, num_steps - 2, x0, start.accepted))
+            on_step(Step(num_steps - k, num_steps - 2, x0, xt, start.accepted))
     return x0  # line 25

@@ -21,6 +21,7 @@ DrawOperator: TypeAlias = Callable[[int, int, Generator], LinearOperator]
 """Number of pictures, their side, and a generator -> an operator, its parameters per picture."""
 
 SIGMA_Y = 0.05
+_PATTERN = r"(?:([\d.]+)\*)?([a-z]+)(?::([^+]+))?(?:\+([\d.]+))?"
 GRAMMAR = (
     "[SHARE*]KIND[:SPEC][+SIGMA], with KIND:SPEC one of  sr:4  sr:2-4  deblur:21@0.9 (one kernel)  "
     "deblur:9-27@0-1 (random kernels)  gaussian:7-27  inpaint:centre  inpaint:rect  "
@@ -50,7 +51,7 @@ def parse_families(text: str, size: int) -> list[Family]:
 
 
 def _family(text: str, size: int) -> Family:
-    match = re.fullmatch(r"(?:([\d.]+)\*)?([a-z]+)(?::([^+]+))?(?:\+([\d.]+))?", text)
+    match = re.fullmatch(_PATTERN, text)
     try:
         if match is None:
             raise ValueError("it does not follow the grammar")
@@ -64,6 +65,36 @@ def _family(text: str, size: int) -> Family:
     except ValueError as error:
         raise UsageError(f"--operators {text}: {error}.", GRAMMAR) from error
     return family
+
+
+def covers(trained: str, asked: str) -> bool:
+    """Return whether a family that was trained on holds every operator of another; noise aside.
+
+    A text that does not follow the grammar holds nothing.
+    """
+    a, b = _reach(trained), _reach(asked)
+    if a is None or b is None or a[0] != b[0] or len(a[1]) != len(b[1]):
+        return False
+    pairs = zip(a[1], b[1], strict=True)
+    return all(low <= low_b and high_b <= high for (low, high), (low_b, high_b) in pairs)
+
+
+def _reach(text: str) -> tuple[str, list[tuple[float, float]]] | None:
+    """Return the kind of a family and the ranges of its parameters."""
+    match = re.fullmatch(_PATTERN, text.strip())
+    if match is None:
+        return None
+    _, kind, spec, _ = match.groups()
+    spec = spec or {"sr": "4", "deblur": "21@0.9", "gaussian": "7-27"}.get(kind, "")
+    try:
+        if kind == "inpaint":
+            mask, _, dropped = spec.partition("@")
+            return f"{kind}:{mask}", [_range(dropped or "0.8-0.85")] if mask == "pixels" else []
+        if kind == "deblur" and "@" not in spec:
+            spec += "@0.9"
+        return kind, [_range(part) for part in spec.split("@")] if spec else []
+    except ValueError:
+        return None
 
 
 def _range(text: str) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Muon (Jordan et al. 2024): steps along the orthogonalised momentum of matrices.
 
-PyTorch's own iterates in bfloat16 whatever the device, which on CPUs without such instructions takes
-far longer than the training step itself; and it came with PyTorch 2.9.
+PyTorch's own iterates in bfloat16 whatever the device, which on CPUs without such instructions
+takes far longer than the training step itself; and it came with PyTorch 2.9.
 """
 
 from collections.abc import Callable, Iterable

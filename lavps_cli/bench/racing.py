@@ -1,0 +1,45 @@
+"""Which configurations need no more images: those that another one surely dominates."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+RISK = 0.01
+LEAST = 4
+"""Images before a configuration may be dropped."""
+
+
+def survivors(
+    losses: Mapping[str, Sequence[float]], seconds: Mapping[str, float], *, risk: float = RISK
+) -> list[str]:
+    """Return the configurations that may still belong to the front.
+
+    One is dropped when another is at most as slow and, by a paired one-sided t-test at a risk
+    shared among all that could drop it, has a lower loss.
+
+    Args:
+        losses: By configuration, the losses of the same images in the same order.
+        seconds: What an image costs.
+        risk: Of dropping a configuration that no other one dominates.
+    """
+    names = list(losses)
+    count = min((len(losses[name]) for name in names), default=0)
+    if count < LEAST:
+        return names
+    table = {name: np.asarray(losses[name][:count], float) for name in names}
+    kept = []
+    for name in names:
+        rivals = [other for other in names if other != name and seconds[other] <= seconds[name]]
+        if not any(_lower(table[r], table[name], risk / len(rivals)) for r in rivals):
+            kept.append(name)
+    return kept
+
+
+def _lower(a: np.ndarray, b: np.ndarray, risk: float) -> bool:
+    """Return whether the mean of `a` is lower than that of `b`, image by image."""
+    gains = b - a
+    spread = gains.std(ddof=1) / np.sqrt(len(gains))
+    if spread == 0:
+        return bool(gains.mean() > 0)
+    return bool(gains.mean() / spread > stats.t.ppf(1 - risk, len(gains) - 1))

@@ -1,0 +1,154 @@
+"""lavps benchmark."""
+
+from typing import Annotated
+
+import typer
+
+from lavps_cli import catalog
+from lavps_cli.cli import params
+from lavps_cli.cli.errors import reported
+from lavps_cli.cli.output import json_line
+from lavps_cli.cli.params import COMPUTE, MOST_USED, OUTPUT, option, unset
+from lavps_cli.cli.progress import Terminal
+
+EPILOG = """Examples:
+
+lavps benchmark --budget 35s
+
+lavps benchmark --tasks deblur,inpaint:rect --dataset photos/ --size 256 --max-time 1h
+
+lavps benchmark --tasks sr --fail-under sr.psnr=24 --json
+"""
+MISSED = 8
+
+
+@reported
+def benchmark(
+    budgets: Annotated[
+        list[str] | None,
+        unset(
+            MOST_USED,
+            "--budget",
+            metavar="35s",
+            help="Time of an image; the best settings that fit are chosen by validation. May be "
+            "repeated. Unsaid: the settings of --preset.",
+        ),
+    ] = None,
+    tasks: Annotated[
+        str,
+        option(
+            MOST_USED,
+            "--tasks",
+            metavar="LIST",
+            help=f"{', '.join(catalog.BENCHMARKS)}, or families as `lavps train --operators`.",
+        ),
+    ] = "sr,deblur,inpaint",
+    ood: Annotated[
+        str,
+        option(
+            MOST_USED,
+            "--ood",
+            metavar="auto|none|LIST",
+            help="Operators out of distribution; auto: those that belong to the tasks.",
+        ),
+    ] = "auto",
+    dataset: params.BenchData = "builtin",
+    output: params.RunFolder = "runs/benchmark",
+    images: params.BenchImages = None,
+    size: params.BenchSize = 128,
+    methods: Annotated[
+        str,
+        option(
+            params.SAMPLING, "--methods", metavar="LIST", help=f"Of {', '.join(catalog.SAMPLERS)}."
+        ),
+    ] = "lavps,mgdm",
+    preset: params.Preset = "balanced",
+    seed: params.Seed = 0,
+    metrics: params.Metrics = "psnr,ssim,lpips",
+    own_metrics: params.OwnMetrics = None,
+    model: params.ModelName = "default",
+    inference: params.InferenceName = None,
+    device: params.Device = "auto",
+    dtype: params.Dtype = "auto",
+    threads: params.Threads = "auto",
+    offline: params.Offline = False,
+    max_time: Annotated[
+        str,
+        option(
+            COMPUTE,
+            "--max-time",
+            metavar="10m",
+            help="Of the whole; every cell gets at least one image. The same command goes on.",
+        ),
+    ] = "10m",
+    save_pictures: Annotated[
+        bool, option(OUTPUT, "--save-pictures", help="Of all test images, not of the first three.")
+    ] = False,
+    html: params.Html = None,
+    compare: Annotated[
+        str | None,
+        unset(OUTPUT, "--compare", metavar="DIR", help="Tell what is better than in that run."),
+    ] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        unset(
+            OUTPUT,
+            "--fail-under",
+            metavar="[METHOD:]TASK.METRIC=VALUE",
+            help="Exit with 8 where a mean is worse; may be repeated.",
+        ),
+    ] = None,
+    as_json: params.Json = False,
+    progress: params.Progress = "auto",
+    quiet: params.Quiet = False,
+    verbose: params.Verbose = 0,
+) -> None:
+    """Compare methods at equal time, in and out of distribution.
+
+    Methods take turns image by image; the time is that of the sampler alone. Every image is a line
+    of OUTPUT/records.jsonl, and what is there is not measured again.
+    """
+    from lavps_cli.pipeline.benchmark import benchmark as run
+    from lavps_cli.pipeline.pages import benchmark_page, write_page
+    from lavps_cli.pipeline.requests import BenchmarkRequest, Compute
+    from lavps_cli.pipeline.tables import benchmark_table, text_of
+
+    request = BenchmarkRequest(
+        output=output,
+        budgets=tuple(budgets or ()),
+        tasks=tasks,
+        ood=ood,
+        dataset=dataset,
+        images=images,
+        size=size,
+        methods=methods,
+        metrics=metrics,
+        own_metrics=tuple(own_metrics or ()),
+        preset=preset,
+        compute=Compute(
+            model=model, inference=inference, device=device, dtype=dtype, threads=threads
+        ),
+        seed=seed,
+        max_time=max_time,
+        offline=offline,
+        save_pictures=save_pictures,
+        compare=compare,
+        fail_under=tuple(fail_under or ()),
+    )
+    with Terminal(progress, quiet=quiet, verbose=verbose) as terminal:
+        result = run(request, terminal)
+        terminal.clear()
+        if html is not None:
+            write_page(html, benchmark_page(result))
+        if as_json:
+            json_line(result.told)
+        else:
+            typer.echo(text_of(benchmark_table(result)))
+        if not result.complete:
+            terminal.note(
+                f"{result.missing} measurements did not fit into --max-time {max_time}; "
+                "the same command goes on."
+            )
+        for text in result.failed:
+            terminal.error(f"missed: {text}")
+    raise typer.Exit(MISSED if result.failed else 0)

@@ -1,0 +1,276 @@
+"""`lavps benchmark`: methods at equal time, on the user's pictures, operators and machine."""
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lavps_cli import catalog
+from lavps_cli.bench.records import Book, Record, read
+from lavps_cli.bench.runner import Cell, Left, measure_all
+from lavps_cli.bench.summary import difference, summarise
+from lavps_cli.errors import UsageError
+from lavps_cli.images.writing import write_atomic
+from lavps_cli.pipeline.bench_data import load_pictures, parse_tasks
+from lavps_cli.pipeline.calibration import stored_settings
+from lavps_cli.pipeline.kept_pictures import keeper
+from lavps_cli.pipeline.measuring import Bench, environment
+from lavps_cli.pipeline.metrics import ImageMetric, open_metrics
+from lavps_cli.pipeline.model import Weights, open_weights, use_threads
+from lavps_cli.pipeline.requests import BenchmarkRequest
+from lavps_cli.pipeline.results import Listener, Progress
+from lavps_cli.pipeline.sampling import sampler_options
+from lavps_cli.pipeline.settings import Speed, ladder, probe, trained_ratio, units, within
+from lavps_cli.pipeline.thresholds import Entry, check_thresholds, failed_cells, parse_threshold
+from lavps_cli.pipeline.train_settings import parse_seconds
+from lavps_cli.training.families import Family, covers
+from lavps_cli.weights.checkpoint import read_config
+
+RECORDS = "records.jsonl"
+CANDIDATES = 3
+VALIDATION_SHARE = 0.4
+"""Of the time of a run with budgets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What a run of `benchmark` found."""
+
+    output: str
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    entries: list[Entry]
+    complete: bool
+    missing: int
+    """Measurements that did not fit into the time."""
+    failed: list[str]
+    """Thresholds that were not met, and cells that stayed empty."""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        return {"type": "benchmark"} | asdict(self)
+
+
+def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
+    """Measure, as far as the time allows, what has no record yet, and sum it up.
+
+    Raises:
+        LavpsError: Anything a user can act on; what was measured is kept.
+    """
+    methods = [name.strip() for name in request.methods.split(",")]
+    for name in methods:
+        catalog.sampler(name)
+    budgets = [parse_seconds("--budget", text) for text in request.budgets]
+    thresholds = [parse_threshold(text) for text in request.fail_under]
+    families = parse_tasks(request.tasks, request.ood, request.size)
+    limit = parse_seconds("--max-time", request.max_time)
+    until = time.monotonic() + limit
+    names = [n for n in request.metrics.split(",") if n.strip()]
+    metrics = open_metrics([*names, *request.own_metrics], offline=request.offline)
+    for metric in metrics:
+        if metric.score is None:
+            listener.warn(f"{metric.name} is left out: {metric.reason}")
+    check_thresholds(thresholds, metrics)
+    old = read([_records(request.compare)]) if request.compare else []
+    if request.compare and not old:
+        raise UsageError(
+            f"--compare {request.compare}: there are no records.", "Give the -o of an earlier run."
+        )
+    use_threads(request.compute.threads)
+    weights = open_weights(request.compute)
+    pictures = load_pictures(request.dataset, request.size, request.images, listener)
+    output = Path(request.output)
+    book = Book(output / RECORDS)
+    bench = Bench(
+        weights=weights,
+        pictures=pictures,
+        metrics=metrics,
+        size=request.size,
+        seed=request.seed,
+        keep=keeper(output / "pictures", pictures.names["test"], every=request.save_pictures),
+    )
+    run = _Run(bench, book, families, methods, listener, until)
+    chosen, left = run.cells(budgets, request.preset, limit)
+    entries = [
+        _entry(run, budget, family, method, cell, metrics, old)
+        for budget, family, method, cell in chosen
+    ]
+    result = Benchmark(
+        output=str(output),
+        environment=environment(weights),
+        metrics=[metric.told for metric in metrics],
+        entries=entries,
+        complete=left.complete,
+        missing=left.missing,
+        failed=failed_cells(entries, thresholds, metrics),
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"schema": 1} | result.told, ensure_ascii=False, indent=1)
+    write_atomic(output / "benchmark.json", text.encode())
+    return result
+
+
+def _records(place: str) -> Path:
+    path = Path(place)
+    return path / RECORDS if path.is_dir() else path
+
+
+Chosen = tuple[float | None, Family, str, Cell | None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One run: what is measured, until when."""
+
+    bench: Bench
+    book: Book
+    families: list[Family]
+    methods: list[str]
+    listener: Listener
+    until: float
+
+    def cells(
+        self, budgets: Sequence[float], preset: str, limit: float
+    ) -> tuple[list[Chosen], Left]:
+        """Choose settings, measure them on the test images, and return both."""
+        weights, size = self.bench.weights, self.bench.size
+        speeds = {method: probe(weights, method, size) for method in self.methods}
+        chosen: list[Chosen] = []
+        if not budgets:
+            chosen = [
+                (None, family, method, self.bench.cell(method, options, family))
+                for family in self.families
+                for method in self.methods
+                for options in [sampler_options(method, preset, (), trained_ratio(weights, method))]
+            ]
+        spent = time.monotonic()
+        for budget in budgets:
+            until = spent + limit * VALIDATION_SHARE * (budgets.index(budget) + 1) / len(budgets)
+            chosen += self._validated(budget, speeds, until)
+        cells = list({c.config.digest: c for *_, c in chosen if c is not None}.values())
+        if not cells:
+            return chosen, Left(0, 0)
+        return chosen, self._measure(cells, "test", self.until)
+
+    def _measure(self, cells: list[Cell], split: Any, until: float) -> Left:
+        began = time.monotonic()
+
+        def tell(record: Record, done: int, total: int) -> None:
+            if record.error is not None:
+                self.listener.warn(f"{record.task}, {record.image}: {record.error}")
+            spent = time.monotonic() - began
+            expected = min(spent / done * (total - done), max(until - time.monotonic(), 0))
+            self.listener.progress(
+                Progress(
+                    input=f"{split} {record.method} {record.task}", index=1, count=1, done=done,
+                    total=total, seconds_left=expected,
+                )
+            )  # fmt: skip
+
+        images, seed = self.bench.pictures.images(split), self.bench.seed
+        return measure_all(cells, images, seed, self.book, until=until, on_record=tell)
+
+    def _validated(self, budget: float, speeds: dict[str, Speed], until: float) -> list[Chosen]:
+        """Return the best settings of each method that fit a budget, by the validation images."""
+        bench, room = self.bench, until - time.monotonic()
+        options: dict[tuple[str, str], list[Any]] = {}
+        for most in range(CANDIDATES, 0, -1):
+            options = {
+                (family.name, method): within(
+                    bench.weights, method, self._known(method, family), speeds[method], budget, most
+                )
+                for family in self.families
+                for method in self.methods
+            }
+            cost = sum(
+                speeds[method].predict(units(bench.weights, method, each))
+                for (_, method), several in options.items()
+                for each in several
+            )
+            if cost <= room:
+                break
+        chosen: list[Chosen] = []
+        cells = {
+            (family.name, method): [
+                bench.cell(method, each, family) for each in options[family.name, method]
+            ]
+            for family in self.families
+            for method in self.methods
+        }
+        several = [cell for group in cells.values() if len(group) > 1 for cell in group]
+        if several:
+            self._measure(several, "validation", until)
+        for family in self.families:
+            for method in self.methods:
+                best = self._best(cells[family.name, method], budget)
+                chosen.append((budget, family, method, best))
+        return chosen
+
+    def _known(self, method: str, family: Family) -> list[Any]:
+        """Return the settings a method may use: of its stored front, else the usual ones."""
+        stored = stored_settings(self.bench.weights, method, family.name)
+        return stored or ladder(self.bench.weights, method)
+
+    def _best(self, cells: list[Cell], budget: float) -> Cell | None:
+        """Return the cell with the best validation result whose measured time fits."""
+        if len(cells) <= 1:
+            return cells[0] if cells else None
+        rated: list[tuple[float, int, Cell]] = []
+        for cell in cells:
+            records = self.book.of(cell.config.digest, "validation")
+            score = self._score(records)
+            fits = records and statistics.median(r.seconds for r in records) <= budget
+            if fits and score is not None:
+                rated.append((score, -len(rated), cell))
+        # The cheapest one stands in where none was found to fit: its test tells the time.
+        return max(rated, key=lambda each: each[:2])[2] if rated else cells[0]
+
+    def _score(self, records: Sequence[Record]) -> float | None:
+        """Return the mean of the metric that decides: LPIPS if it is to be had, else the first."""
+        usable = [metric for metric in self.bench.metrics if metric.score is not None]
+        chief = next((m for m in usable if m.name == "lpips"), usable[0] if usable else None)
+        if chief is None:
+            return None
+        found = [v for r in records if (v := r.metrics.get(chief.name)) is not None]
+        return (1 if chief.higher else -1) * statistics.mean(found) if found else None
+
+
+def _entry(
+    run: _Run,
+    budget: float | None,
+    family: Family,
+    method: str,
+    cell: Cell | None,
+    metrics: Sequence[ImageMetric],
+    old: Sequence[Record],
+) -> Entry:
+    seen = _seen(run.bench.weights, family)
+    records = [] if cell is None else _of_cell(run, cell)
+    if cell is None or not records:
+        return Entry(budget=budget, seen=seen, row=None, method=method, task=family.name)
+    before = [r for r in old if (r.method, r.task, r.size) == (method, family.name, run.bench.size)]
+    options = {r.config for r in before if r.options == records[0].options} or {
+        r.config for r in before
+    }
+    same = [r for r in before if r.config in options]
+    gains = {m.name: difference(same, records, m.name, m.higher) for m in metrics} if same else {}
+    row = summarise(records, [metric.name for metric in metrics])
+    return Entry(budget=budget, seen=seen, row=row, method=method, task=family.name, gains=gains)
+
+
+def _of_cell(run: _Run, cell: Cell) -> list[Record]:
+    names, digest = run.bench.pictures.names["test"], cell.config.digest
+    found = [run.book.get((digest, name, run.bench.seed)) for name in names]
+    return [record for record in found if record is not None]
+
+
+def _seen(weights: Weights, family: Family) -> bool | None:
+    if weights.inference_folder is None:
+        return None
+    operators = read_config(weights.inference_folder).get("operators")
+    if not isinstance(operators, list):
+        return None
+    return any(covers(str(trained), family.name) for trained in operators)

@@ -1,0 +1,48 @@
+"""The pictures that a run of measurements keeps for people to look at."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lavps_cli.bench.records import Record
+from lavps_cli.core.types import Image
+from lavps_cli.images.picture import Picture
+from lavps_cli.images.writing import encode, write_atomic
+from lavps_cli.pipeline.measuring import Keep
+
+SHOWN = 3
+"""Test images whose results are kept unasked."""
+
+
+def picture_file(folder: Path, config: str, mark: str) -> Path:
+    """Return where the result of a configuration on an image is kept.
+
+    Args:
+        folder: Of the pictures.
+        config: Digest of the configuration.
+        mark: Digest of the image's pixels.
+    """
+    return folder / f"{config}-{mark}.png"
+
+
+def seen_file(folder: Path, task: str, mark: str) -> Path:
+    """Return where the observation of an image under a family is kept."""
+    name = "".join(c if c.isalnum() else "-" for c in task)
+    return folder / f"{name}-{mark}-seen.png"
+
+
+def keeper(folder: Path, names: Sequence[str], *, every: bool) -> Keep:
+    """Return what keeps the pictures of the first test images, or of all."""
+
+    def keep(record: Record, seen: Image, xhat: Image, x: Image) -> None:
+        if record.split != "test" or not (every or record.image in names[:SHOWN]):
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = record.image.rpartition("#")[2]
+        for path, picture in (
+            (picture_file(folder, record.config, mark), xhat),
+            (seen_file(folder, record.task, mark), seen),
+            (folder / f"{mark}-clean.png", x),
+        ):
+            write_atomic(path, encode(Picture(picture.cpu().clamp(-1, 1)), "png"))
+
+    return keep

@@ -1,0 +1,108 @@
+"""Figures 2 and 6 of the paper, by matplotlib, which comes with an extra."""
+
+import io
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lavps_cli.errors import UsageError
+from lavps_cli.images.writing import write_atomic
+from lavps_cli.pipeline.calibrate import METHODS, Speedups
+
+FORMATS = ("png", "svg")
+_COLOURS = {"mgdm": "#7a7a7a", "lavps": "#c8402f"}
+
+
+def check_plot(path: str | None) -> None:
+    """Check that a plot can be drawn, before anything is measured.
+
+    Raises:
+        UsageError: The format is not offered, or matplotlib is not installed.
+    """
+    if path is None:
+        return
+    if Path(path).suffix.lower().lstrip(".") not in FORMATS:
+        raise UsageError(f"--plot {path}: it is written as PNG or SVG.", "Name it:  fronts.svg")
+    if not has_matplotlib():
+        raise UsageError(
+            "--plot needs matplotlib, which is not installed.",
+            'Install it:  pip install "lavps[plot]"',
+        )
+
+
+def has_matplotlib() -> bool:
+    """Return whether plots can be drawn."""
+    return find_spec("matplotlib") is not None
+
+
+def fronts(result: Speedups, kind: str) -> bytes:
+    """Return the plot of quality against time: all configurations, fronts, and what was matched.
+
+    Args:
+        result: Of a calibration.
+        kind: `png` or `svg`.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for method in METHODS:
+        points, colour = result.points[method], _COLOURS[method]
+        axes.scatter(
+            [p["seconds"] for p in points], [p["value"] for p in points],
+            s=14, color=colour, alpha=0.35, linewidths=0,
+        )  # fmt: skip
+        front = sorted((p for p in points if p["front"]), key=lambda p: float(p["seconds"]))
+        axes.plot(
+            [p["seconds"] for p in front], [p["value"] for p in front],
+            color=colour, marker="o", markersize=4, label=f"{method.upper()}, front",
+        )  # fmt: skip
+    _arrows(axes, result)
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds an image (median)")
+    name = result.metric["name"]
+    better = "higher" if result.metric["higher_is_better"] else "lower"
+    axes.set_ylabel(f"{name}, {better} is better")
+    axes.set_title(
+        f"{result.task} at {result.size}x{result.size}, {result.validation_images} images",
+        fontsize=10,
+    )
+    axes.grid(alpha=0.2)
+    axes.legend(frameon=False)
+    stream = io.BytesIO()
+    # Without a date, the same numbers give the same file.
+    figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {})
+    pyplot.close(figure)
+    return stream.getvalue()
+
+
+def _arrows(axes: Any, result: Speedups) -> None:
+    """Draw an arrow from each matched point of MGDM's front to its match."""
+    places = {
+        method: {p["config"]: (p["seconds"], p["value"]) for p in result.points[method]}
+        for method in METHODS
+    }
+    for match in result.matches:
+        start = places["mgdm"].get(match.reference_config)
+        end = places["lavps"].get(match.candidate_config)
+        if start and end and match.speedup is not None:
+            axes.annotate(
+                "", xy=end, xytext=start,
+                arrowprops={"arrowstyle": "->", "color": "#333333", "alpha": 0.6},
+            )  # fmt: skip
+            middle = ((start[0] * end[0]) ** 0.5, (start[1] + end[1]) / 2)
+            axes.annotate(
+                f"{match.speedup:.2f}x", middle, fontsize=8, xytext=(3, 3),
+                textcoords="offset points",
+            )  # fmt: skip
+
+
+def write_plot(result: Speedups, path: str) -> None:
+    """Write the plot of a calibration.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    write_atomic(Path(path), fronts(result, Path(path).suffix.lower().lstrip(".")))
