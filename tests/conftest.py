@@ -27,6 +27,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("home")
     os.environ["HF_HOME"] = str(home / "huggingface")
     os.environ["XDG_CACHE_HOME"] = str(home / "cache")
+    os.environ["TORCH_HOME"] = str(home / "torch")
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,8 @@ class NonInferiority:
 
 
 def noninferiority(
-    reference: Sequence[float],
-    candidate: Sequence[float],
+    reference: Sequence[int | float],
+    candidate: Sequence[int | float],
     *,
     margin: float = MARGIN,
     level: float = LEVEL,
@@ -72,7 +72,7 @@ def bootstrap(
     return float(low), float(high)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+def mean_interval(values: Sequence[int | float]) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of a mean."""
     array = np.asarray(values, float)
     if len(array) < 2:

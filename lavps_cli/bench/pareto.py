@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-Point: TypeAlias = tuple[float, float]
+Point: TypeAlias = tuple[int | float, int | float]
 """Cost and loss; both are better when lower."""
 
 

@@ -11,7 +11,10 @@ LEAST = 4
 
 
 def survivors(
-    losses: Mapping[str, Sequence[float]], seconds: Mapping[str, float], *, risk: float = RISK
+    losses: Mapping[str, Sequence[int | float]],
+    seconds: Mapping[str, int | float],
+    *,
+    risk: float = RISK,
 ) -> list[str]:
     """Return the configurations that may still belong to the front.
 

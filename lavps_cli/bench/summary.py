@@ -98,7 +98,7 @@ def _statistic(records: Sequence[Record], name: str) -> Statistic:
     )
 
 
-def _mean(numbers: Sequence[float]) -> float:
+def _mean(numbers: Sequence[int | float]) -> float:
     return float(np.mean(numbers)) if numbers else 0.0
 
 

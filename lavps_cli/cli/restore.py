@@ -35,6 +35,7 @@ def restore(
     resize_mask: params.ResizeMask = False,
     simulate: params.Simulate = False,
     preset: params.Preset = "balanced",
+    budget: params.Budget = None,
     samples: params.Samples = 1,
     mean: params.Mean = False,
     uncertainty: params.Uncertainty = None,
@@ -89,6 +90,7 @@ def restore(
         sampling=Sampling(
             method=method,
             preset=preset,
+            budget=budget,
             settings=tuple(settings or ()),
             samples=samples,
             mean=mean,

@@ -9,7 +9,7 @@ SCALE = 1000.0
 """Factor of the value that the method's authors print."""
 MODEL = "openai/clip-vit-large-patch14-336"
 
-Embeddings = Float[Tensor, " n d"]
+Embeddings = Float[Tensor, " _ d"]
 
 
 def cmmd(a: Embeddings, b: Embeddings, sigma: float = SIGMA) -> float:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from lavps_cli import catalog
 from lavps_cli.errors import OutputError, UsageError
 from lavps_cli.images.writing import write_atomic
-from lavps_cli.pipeline.measuring import device_name
+from lavps_cli.pipeline.measuring import device_name, threads_of
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.settings import ladder, probe, units
 
@@ -65,7 +66,8 @@ def save(calibration: Calibration) -> Path:
         OutputError: It cannot be written.
     """
     about = (calibration.device, calibration.dtype, calibration.model, calibration.task)
-    mark = hashlib.sha256("\0".join(about).encode()).hexdigest()[:16]
+    text = "\0".join((*about, str(calibration.threads), str(calibration.size)))
+    mark = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = home() / f"{mark}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,8 +108,8 @@ def find(weights: Weights, task: str) -> Calibration | None:
     mine = [
         each
         for each in load_all()
-        if (each.device, each.dtype, each.model)
-        == (device_name(weights.device), weights.dtype, model_key(weights))
+        if (each.device, each.dtype, each.threads, each.model)
+        == (device_name(weights.device), weights.dtype, threads_of(weights), model_key(weights))
     ]
     exact = [each for each in mine if each.task == task]
     same = [each for each in mine if kind_of(each.task) == kind_of(task)]
@@ -139,6 +141,12 @@ class Costs:
     pixels: int
     source: str
     """`calibration` or `probe`."""
+
+    def expect(self, weights: Weights, method: str, options: Any, pixels: int) -> float:
+        """Return the seconds that other settings of the method should take."""
+        both = zip(self.seconds, self.options, strict=True)
+        rates = [seconds / units(weights, method, each) for seconds, each in both]
+        return statistics.median(rates) * units(weights, method, options) * pixels / self.pixels
 
     def choose(self, budget: float, pixels: int) -> tuple[Any, float]:
         """Return the best settings that fit, and their time.

@@ -45,7 +45,6 @@ class Bench:
         """Return what decides the results of a method with its options on a family."""
         weights, warm = self.weights, catalog.sampler(method).inference
         inference = weights.inference_folder if warm else None
-        threads = torch.get_num_threads() if weights.device.type == "cpu" else 0
         return Config(
             method=method,
             options={name: getattr(options, name) for name in options.__dataclass_fields__},
@@ -58,7 +57,7 @@ class Bench:
             size=self.size,
             device=device_name(weights.device),
             dtype=weights.dtype,
-            threads=threads,
+            threads=threads_of(weights),
         )
 
     def cell(self, method: str, options: Any, family: Family) -> Cell:
@@ -141,6 +140,11 @@ class Bench:
         return record, drawn.snapshots
 
 
+def threads_of(weights: Weights) -> int:
+    """Return the threads of the CPU, 0 where another device computes."""
+    return torch.get_num_threads() if weights.device.type == "cpu" else 0
+
+
 def peak(device: torch.device) -> float | None:
     """Return the most memory in MB: of a CUDA device since `rest`, else of this process."""
     if device.type == "cuda":
@@ -177,7 +181,7 @@ def environment(weights: Weights) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": device_name(weights.device),
         "dtype": weights.dtype,
-        "threads": torch.get_num_threads() if weights.device.type == "cpu" else None,
+        "threads": threads_of(weights) or None,
         "model": weights.folder.resolve().name,
         "inference": None
         if weights.inference_folder is None

@@ -61,6 +61,8 @@ def fronts(result: Speedups, kind: str) -> bytes:
         )  # fmt: skip
     _arrows(axes, result)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("seconds an image (median)")
     name = result.metric["name"]
     better = "higher" if result.metric["higher_is_better"] else "lower"

@@ -42,6 +42,8 @@ class Sampling:
 
     method: str = "lavps"
     preset: PresetName = "balanced"
+    budget: str | None = None
+    """Seconds of a picture, which the preset gives way to."""
     settings: tuple[str, ...] = ()
     """`name=value` texts."""
     samples: int = 1

@@ -15,6 +15,7 @@ from lavps_cli.images.picture import Picture
 from lavps_cli.images.reading import load_picture
 from lavps_cli.images.writing import with_writable_metadata
 from lavps_cli.options import parse_count, parse_pixels
+from lavps_cli.pipeline.calibration import Costs, costs
 from lavps_cli.pipeline.damage import degrade_picture, required_task
 from lavps_cli.pipeline.degradation import check_problem
 from lavps_cli.pipeline.deliver import Finished, deliver
@@ -35,6 +36,7 @@ from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes, Progress, Result
 from lavps_cli.pipeline.run import residuals, sample_posterior
 from lavps_cli.pipeline.sampling import expected_evaluations, sampler_options
+from lavps_cli.pipeline.train_settings import parse_seconds
 
 TEMPLATE = "{dir}/{stem}.restored.{ext}"
 POOR, POOR_LEAST = 3.0, 0.02
@@ -71,6 +73,8 @@ def _check(request: Restoration) -> None:
     check_problem(request.problem)
     if sampling.simulate:
         required_task(request.problem)
+    if sampling.budget is not None:
+        parse_seconds("--budget", sampling.budget)
     parse_count("--tile", compute.tile, 0)
     parse_count("--batch-size", compute.batch_size, 1)
     parse_pixels(compute.max_pixels)
@@ -151,6 +155,8 @@ class _Run:
     weights: Weights
     options: Any
     claimed: dict[Path, str] = field(default_factory=dict)
+    costs: dict[str, Costs] = field(default_factory=dict)
+    """By task, found when needed."""
 
     def picture(self, source: str, index: int) -> Iterator[Result]:
         """Restore one picture."""
@@ -172,8 +178,9 @@ class _Run:
             f"{name}: {seen.degradation.task}, noise {seen.sigma_y * 127.5:.1f}/255 "
             f"({seen.noise_source}), scene {seen.shape[1]}x{seen.shape[0]}, tile {tiling.tile}"
         )
+        options, expected = self._options_for(seen)
         if request.dry_run:
-            yield self._plan(source, case.picture, seen, targets, tiling.tile)
+            yield self._plan(source, case.picture, seen, targets, tiling.tile, options, expected)
             return
         make_folders(targets)
         started = time.monotonic()
@@ -182,7 +189,7 @@ class _Run:
             self.weights,
             tiling,
             request.sampling,
-            self.options,
+            options,
             batch=parse_count("--batch-size", request.compute.batch_size, 1),
             on_step=self._watch(name, index, started),
         )
@@ -202,7 +209,26 @@ class _Run:
             seconds=time.monotonic() - started,
             warnings=warnings,
         )
-        yield from deliver(finished, request, self.weights, self.options, self.pipes)
+        yield from deliver(finished, request, self.weights, options, self.pipes)
+
+    def _options_for(self, seen: Observation) -> tuple[Any, float | None]:
+        """Return the options for one picture, and the seconds expected of one sample.
+
+        Raises:
+            UsageError: A budget is too small.
+        """
+        sampling, task = self.request.sampling, seen.degradation.task
+        if sampling.budget is None and not self.request.dry_run:
+            return self.options, None
+        if task not in self.costs:
+            self.costs[task] = costs(self.weights, sampling.method, task, sampling.settings)
+        known, pixels = self.costs[task], seen.shape[0] * seen.shape[1]
+        if sampling.budget is None:
+            return self.options, known.expect(self.weights, sampling.method, self.options, pixels)
+        budget = parse_seconds("--budget", sampling.budget) / sampling.samples
+        options, expected = known.choose(budget, pixels)
+        self.listener.detail(f"{options.num_steps} steps, {expected:.1f} s, by {known.source}")
+        return options, expected
 
     def _watch(self, name: str, index: int, started: float) -> Callable[[int, int], None]:
         """Return what tells the listener about every step."""
@@ -257,11 +283,18 @@ class _Run:
         )
 
     def _plan(
-        self, source: str, picture: Picture, seen: Observation, targets: Targets, tile: int
+        self,
+        source: str,
+        picture: Picture,
+        seen: Observation,
+        targets: Targets,
+        tile: int,
+        options: Any,
+        expected: float | None,
     ) -> Result:
         height, width = seen.visible_size
         warm = self.weights.inference_folder is not None
-        nfe, nbe = expected_evaluations(self.options, warm=warm)
+        nfe, nbe = expected_evaluations(options, warm=warm)
         return Result(
             status="planned",
             input=source,
@@ -271,11 +304,14 @@ class _Run:
                 "size_in": list(picture.size),
                 "size_out": [width, height],
                 "samples": self.request.sampling.samples,
-                "steps": self.options.num_steps,
+                "steps": options.num_steps,
                 "nfe": nfe,
                 "nbe": nbe,
                 "device": str(self.weights.device),
                 "dtype": self.weights.dtype,
                 "tile": tile,
+                "seconds": None
+                if expected is None
+                else round(expected * self.request.sampling.samples, 1),
             },
         )
