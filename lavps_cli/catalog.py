@@ -1,6 +1,6 @@
 """Everything that is chosen by name: tasks, samplers, metrics, presets, formats; no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal, TypeAlias
 
@@ -31,33 +31,6 @@ TASKS: dict[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler:
-    """One posterior sampler."""
-
-    function: str
-    options: str
-    inference: bool
-    """Whether it takes an inference model."""
-    summary: str
-
-
-SAMPLERS: dict[str, Sampler] = {
-    "lavps": Sampler(
-        function="lavps_cli.samplers.lavps:lavps",
-        options="lavps_cli.samplers.lavps:LavpsOptions",
-        inference=True,
-        summary="mixture-guided sampling with learnt starts (Algorithm 2)",
-    ),
-    "mgdm": Sampler(
-        function="lavps_cli.samplers.lavps:lavps",
-        options="lavps_cli.samplers.lavps:LavpsOptions",
-        inference=False,
-        summary="the same without an inference model",
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
 class Preset:
     """How far a sampler goes: options with an inference model, and without one."""
 
@@ -79,6 +52,50 @@ PRESETS: dict[str, Preset] = {
         cold={"num_steps": 200, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """One posterior sampler."""
+
+    function: str
+    options: str
+    inference: bool
+    """Whether it takes an inference model."""
+    summary: str
+    evaluations: str
+    """Takes options and whether there is an inference model; returns forward and backward ones."""
+    presets: dict[str, Preset] = field(default_factory=lambda: PRESETS)
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "lavps": Sampler(
+        function="lavps_cli.samplers.lavps:lavps",
+        options="lavps_cli.samplers.lavps:LavpsOptions",
+        inference=True,
+        evaluations="lavps_cli.samplers.lavps:evaluations",
+        summary="mixture-guided sampling with learnt starts (Algorithm 2)",
+    ),
+    "mgdm": Sampler(
+        function="lavps_cli.samplers.lavps:lavps",
+        options="lavps_cli.samplers.lavps:LavpsOptions",
+        inference=False,
+        evaluations="lavps_cli.samplers.lavps:evaluations",
+        summary="the same without an inference model",
+    ),
+    "dps": Sampler(
+        function="lavps_cli.samplers.dps:dps",
+        options="lavps_cli.samplers.dps:DpsOptions",
+        inference=False,
+        evaluations="lavps_cli.samplers.dps:evaluations",
+        summary="diffusion posterior sampling (Chung et al. 2023)",
+        presets={
+            name: Preset(warm={"num_steps": steps}, cold={"num_steps": steps})
+            for name, steps in (("fast", 50), ("balanced", 150), ("best", 1000))
+        },
+    ),
+}
+
 
 STEPS = (8, 15, 26, 50, 100, 200, 400)
 """Numbers of diffusion steps that a budget of time is filled with."""

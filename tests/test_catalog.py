@@ -21,7 +21,8 @@ def test_samplers_resolve(name: str) -> None:
     assert callable(catalog.resolve(entry.function))
     options = catalog.resolve(entry.options)
     assert is_dataclass(options)
-    for preset in catalog.PRESETS.values():
+    assert set(entry.presets) == set(catalog.PRESETS)
+    for preset in entry.presets.values():
         options(**preset.warm)
         options(**preset.cold)
 

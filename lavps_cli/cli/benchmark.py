@@ -63,6 +63,7 @@ def benchmark(
         ),
     ] = "lavps,mgdm",
     preset: params.Preset = "balanced",
+    settings: params.Settings = None,
     seed: params.Seed = 0,
     metrics: params.Metrics = "psnr,ssim,lpips",
     own_metrics: params.OwnMetrics = None,
@@ -125,6 +126,7 @@ def benchmark(
         metrics=metrics,
         own_metrics=tuple(own_metrics or ()),
         preset=preset,
+        settings=tuple(settings or ()),
         compute=Compute(
             model=model, inference=inference, device=device, dtype=dtype, threads=threads
         ),

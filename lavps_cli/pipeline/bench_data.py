@@ -7,6 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lavps_cli import catalog
@@ -111,7 +113,7 @@ def _each(source: Source, size: int, listener: Listener) -> Iterator[tuple[str, 
         yield f"{Path(name).name}#{digest}", x
 
 
-def squared(pixels: Image, size: int) -> Image:
+def squared(pixels: Image, size: int) -> Float[Tensor, "1 3 n n"]:
     """Return the middle square of a picture, in colour, reduced by area, in 8-bit levels."""
     height, width = pixels.shape[-2:]
     side = min(height, width)

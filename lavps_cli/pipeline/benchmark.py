@@ -92,8 +92,8 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
         seed=request.seed,
         keep=keeper(output / "pictures", pictures.names["test"], every=request.save_pictures),
     )
-    run = _Run(bench, book, families, methods, listener, until)
-    chosen, left = run.cells(budgets, request.preset, limit)
+    run = _Run(bench, book, families, methods, listener, until, request.settings)
+    chosen, left = run.cells(budgets, request, limit)
     entries = [
         _entry(run, budget, family, method, cell, metrics, old)
         for budget, family, method, cell in chosen
@@ -131,9 +131,10 @@ class _Run:
     methods: list[str]
     listener: Listener
     until: float
+    settings: tuple[str, ...] = ()
 
     def cells(
-        self, budgets: Sequence[float], preset: str, limit: float
+        self, budgets: Sequence[float], request: BenchmarkRequest, limit: float
     ) -> tuple[list[Chosen], Left]:
         """Choose settings, measure them on the test images, and return both."""
         weights, size = self.bench.weights, self.bench.size
@@ -144,7 +145,11 @@ class _Run:
                 (None, family, method, self.bench.cell(method, options, family))
                 for family in self.families
                 for method in self.methods
-                for options in [sampler_options(method, preset, (), trained_ratio(weights, method))]
+                for options in [
+                    sampler_options(
+                        method, request.preset, request.settings, trained_ratio(weights, method)
+                    )
+                ]
             ]
         spent = time.monotonic()
         for budget in budgets:
@@ -162,7 +167,7 @@ class _Run:
             if record.error is not None:
                 self.listener.warn(f"{record.task}, {record.image}: {record.error}")
             spent = time.monotonic() - began
-            expected = min(spent / done * (total - done), max(until - time.monotonic(), 0))
+            expected = min(spent / done * (total - done), max(until - time.monotonic(), 0.0))
             self.listener.progress(
                 Progress(
                     input=f"{split} {record.method} {record.task}", index=1, count=1, done=done,
@@ -211,6 +216,8 @@ class _Run:
 
     def _known(self, method: str, family: Family) -> list[Any]:
         """Return the settings a method may use: of its stored front, else the usual ones."""
+        if self.settings:
+            return ladder(self.bench.weights, method, self.settings)
         stored = stored_settings(self.bench.weights, method, family.name)
         return stored or ladder(self.bench.weights, method)
 

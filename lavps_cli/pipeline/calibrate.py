@@ -235,7 +235,7 @@ class _Run:
                         "config": each.config.digest,
                         "options": each.config.options,
                         "seconds": point[0],
-                        "units": statistics.mean(r.units for r in records),
+                        "units": statistics.fmean(r.units for r in records),
                         "value": self.sign * point[1],
                         "images": len(records),
                     }
@@ -300,7 +300,7 @@ def _stored(run: _Run, fronts: dict[str, list[Candidate]], images: int) -> Calib
         records = run.book.of(candidate.config.digest, "validation")
         return FrontPoint(
             options=candidate.config.options,
-            units=statistics.mean(r.units for r in records),
+            units=statistics.fmean(r.units for r in records),
             seconds=point[0],
             loss=point[1],
         )

@@ -108,12 +108,21 @@ def find(weights: Weights, task: str) -> Calibration | None:
     mine = [
         each
         for each in load_all()
-        if (each.device, each.dtype, each.threads, each.model)
-        == (device_name(weights.device), weights.dtype, threads_of(weights), model_key(weights))
+        if (each.device, each.dtype, each.threads)
+        == (device_name(weights.device), weights.dtype, threads_of(weights))
+        and _same_model(each.model, weights)
     ]
     exact = [each for each in mine if each.task == task]
     same = [each for each in mine if kind_of(each.task) == kind_of(task)]
     return next(iter(exact + same), None)
+
+
+def _same_model(key: str, weights: Weights) -> bool:
+    """Return whether a front is of these weights; without an inference model, of this prior."""
+    mine = model_key(weights)
+    if weights.inference_folder is None:
+        return key.partition("+")[0] == mine.partition("+")[0]
+    return key == mine
 
 
 def kind_of(task: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lavps_cli.bench.records import Record
-from lavps_cli.core.types import Image
+from lavps_cli.core.types import Image, Measurement
 from lavps_cli.images.picture import Picture
 from lavps_cli.images.writing import encode, write_atomic
 from lavps_cli.pipeline.measuring import Keep
@@ -33,7 +33,7 @@ def seen_file(folder: Path, task: str, mark: str) -> Path:
 def keeper(folder: Path, names: Sequence[str], *, every: bool) -> Keep:
     """Return what keeps the pictures of the first test images, or of all."""
 
-    def keep(record: Record, seen: Image, xhat: Image, x: Image) -> None:
+    def keep(record: Record, seen: Measurement, xhat: Image, x: Image) -> None:
         if record.split != "test" or not (every or record.image in names[:SHOWN]):
             return
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from lavps_cli.bench.records import Config, Record, Split, described
 from lavps_cli.bench.runner import Cell
 from lavps_cli.core.likelihood import Likelihood, observe
 from lavps_cli.core.noise import Noise
-from lavps_cli.core.types import Image
+from lavps_cli.core.types import Image, Measurement
 from lavps_cli.errors import DeviceError, LavpsError
 from lavps_cli.pipeline.bench_data import TestPictures
 from lavps_cli.pipeline.metrics import ImageMetric
@@ -23,7 +23,7 @@ from lavps_cli.pipeline.sampling import Snapshot, draw
 from lavps_cli.pipeline.seeds import derive_seed
 from lavps_cli.training.families import Family
 
-Keep = Callable[[Record, Image, Image, Image], None]
+Keep = Callable[[Record, Measurement, Image, Image], None]
 """Takes a record with what was seen, what was restored, and the clean picture."""
 
 

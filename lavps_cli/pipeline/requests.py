@@ -166,6 +166,8 @@ class BenchmarkRequest:
     metrics: str = "psnr,ssim,lpips"
     own_metrics: tuple[str, ...] = ()
     preset: PresetName = "balanced"
+    settings: tuple[str, ...] = ()
+    """`name=value` texts, for all methods."""
     compute: Compute = Compute()
     seed: int = 0
     max_time: str = "10m"

@@ -294,7 +294,7 @@ class _Run:
     ) -> Result:
         height, width = seen.visible_size
         warm = self.weights.inference_folder is not None
-        nfe, nbe = expected_evaluations(options, warm=warm)
+        nfe, nbe = expected_evaluations(self.request.sampling.method, options, warm=warm)
         return Result(
             status="planned",
             input=source,

@@ -98,11 +98,12 @@ def sampler_options(
     Raises:
         UsageError: A text is wrong, or asks more of the inference model than it learnt.
     """
-    cls = catalog.resolve(catalog.sampler(method).options)
-    chosen = catalog.PRESETS[preset]
+    entry = catalog.sampler(method)
+    cls = catalog.resolve(entry.options)
+    chosen = entry.presets[preset]
     values: dict[str, Any] = dict(chosen.cold if trained is None else chosen.warm)
     given = parse_settings(cls, settings)
-    if trained is not None:
+    if trained is not None and entry.inference:
         values["switch_ratio"] = max(trained, values.get("switch_ratio", trained))
         if given.get("switch_ratio", trained) < trained:
             raise UsageError(
@@ -117,24 +118,16 @@ def sampler_options(
         raise UsageError(f"-O {error.message}", hint) from error
 
 
-def expected_evaluations(options: Any, *, warm: bool) -> tuple[int, int]:
+def expected_evaluations(method: str, options: Any, *, warm: bool) -> tuple[int, int]:
     """Return the forward and backward evaluations of one picture if every start is accepted.
 
     Args:
-        options: Those of Algorithm 2.
+        method: A name in the catalogue.
+        options: The sampler's own.
         warm: Whether there is an inference model.
     """
-    switch = round((1 - options.switch_ratio) * options.num_steps)
-    nfe, nbe = 1, 0
-    for k in range(options.num_steps - 1, 1, -1):
-        late = k <= switch
-        grad = options.grad_steps_end if late else options.grad_steps_start
-        offered = warm and late
-        reused = offered and grad == 0 and options.num_denoise == 1
-        offer = 3 if offered else 0  # Both candidates, and the inference model itself.
-        nfe += options.num_gibbs * (offer + grad + (0 if reused else options.num_denoise))
-        nbe += options.num_gibbs * grad
-    return nfe, nbe
+    counted: tuple[int, int] = catalog.resolve(catalog.sampler(method).evaluations)(options, warm)
+    return counted
 
 
 def draw(

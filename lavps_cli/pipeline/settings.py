@@ -40,8 +40,10 @@ def ladder(weights: Weights, method: str, extra: Sequence[str] = ()) -> list[Any
 
 def units(weights: Weights, method: str, options: Any) -> float:
     """Return the cost of an image in forward evaluations, if every start is accepted."""
-    nfe, nbe = expected_evaluations(options, warm=trained_ratio(weights, method) is not None)
-    return nfe + 2 * nbe
+    nfe, nbe = expected_evaluations(
+        method, options, warm=trained_ratio(weights, method) is not None
+    )
+    return float(nfe + 2 * nbe)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,26 @@ def early_steps(options: LavpsOptions) -> int:
     return min(max(options.num_steps - 1 - switch, 0), options.num_steps - 2)
 
 
+def evaluations(options: LavpsOptions, warm: bool) -> tuple[int, int]:
+    """Return the forward and backward evaluations of one picture if every start is accepted.
+
+    Args:
+        options: The settings.
+        warm: Whether there is an inference model, whose evaluations count too.
+    """
+    early = early_steps(options)
+    nfe, nbe = 1, 0
+    for done in range(options.num_steps - 2):
+        late = done >= early
+        grad = options.grad_steps_end if late else options.grad_steps_start
+        offered = warm and late
+        reused = offered and grad == 0 and options.num_denoise == 1
+        offer = 3 if offered else 0  # Both candidates, and the inference model itself.
+        nfe += options.num_gibbs * (offer + grad + (0 if reused else options.num_denoise))
+        nbe += options.num_gibbs * grad
+    return nfe, nbe
+
+
 def num_grad_steps(options: LavpsOptions, late: bool, start: Start) -> int | Int[Tensor, " b"]:
     """Return G_k; an image that fell back to the zero-shot start is given MGDM's steps too.
 

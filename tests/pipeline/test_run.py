@@ -81,7 +81,7 @@ def test_seeds_of_runs_and_samples_do_not_meet() -> None:
 def test_evaluations_are_as_expected(weights: Weights, settings: tuple[str, ...]) -> None:
     options = sampler_options("lavps", "fast", settings, 0.6)
     found = sample(weights, seen(task="denoise"), options=options, samples=2)
-    nfe, nbe = expected_evaluations(options, warm=True)
+    nfe, nbe = expected_evaluations("lavps", options, warm=True)
     assert found.offered > 0
     assert all(0 <= count <= found.offered for count in found.accepted)
     assert len(found.nfe) == len(found.nbe) == 2
@@ -92,7 +92,7 @@ def test_evaluations_are_as_expected(weights: Weights, settings: tuple[str, ...]
         assert min(found.nbe) >= nbe
     cold = replace(weights, inference_folder=None)
     found = sample(cold, seen(task="denoise"), options=options)
-    assert (found.nfe[0], found.nbe[0]) == expected_evaluations(options, warm=False)
+    assert (found.nfe[0], found.nbe[0]) == expected_evaluations("lavps", options, warm=False)
     assert (found.accepted, found.offered) == ([0], 0)
 
 

@@ -14,12 +14,13 @@ from lavps_cli.core.denoiser import CountedDenoiser
 from lavps_cli.core.gaussian import DiagonalGaussian
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.noise import Noise
-from lavps_cli.core.schedule import Flow
+from lavps_cli.core.schedule import SCHEDULES, Flow
 from lavps_cli.core.step import Step
 from lavps_cli.core.variational import Context, InferenceModel
 from lavps_cli.errors import LavpsError, UsageError
 from lavps_cli.models.analytic import GaussianPrior, MixturePrior
-from lavps_cli.samplers.lavps import LavpsOptions, lavps
+from lavps_cli.samplers.dps import DpsOptions, dps
+from lavps_cli.samplers.lavps import LavpsOptions, early_steps, lavps
 
 CPU = torch.device("cpu")
 SHAPE = (1, 3, 4)
@@ -60,7 +61,9 @@ each_sampler = pytest.mark.parametrize("name", catalog.SAMPLERS)
 def sample(name: str, rows: list[int], *, settings: dict[str, Any] | None = None) -> Tensor:
     """The samples of some images, by their own seeds, masks and observations."""
     entry = catalog.SAMPLERS[name]
-    options = catalog.resolve(entry.options)(**({"num_steps": 12} | (settings or {})))
+    cls = catalog.resolve(entry.options)
+    known = {k: v for k, v in (settings or {}).items() if k in cls.__dataclass_fields__}
+    options = cls(**({"num_steps": 12} | known))
     extra = {"inference": Nudged()} if entry.inference else {}
     return catalog.resolve(entry.function)(
         PRIOR,
@@ -258,3 +261,63 @@ def test_options_refuse_nonsense(name: str, value: Any, unchecked: None) -> None
         LavpsOptions(**{name: value})
     with pytest.raises(UsageError, match=name):
         replace(LavpsOptions(), **{name: value})
+
+
+@pytest.mark.parametrize("after", [1, 4, 8])
+@pytest.mark.parametrize("ratio", [0.2, 0.6])
+def test_a_run_begun_from_a_step_of_another_is_that_run(after: int, ratio: float) -> None:
+    """Configurations that differ only inside script-T share all steps before it, bit for bit."""
+    options = LavpsOptions(num_steps=12, switch_ratio=ratio, num_denoise=2)
+    likelihood = Likelihood(MASKS * Y, Mask(MASKS), SIGMA_Y)
+    noise = Noise(SEEDS, CPU)
+    kept: dict[int, tuple[Step, Noise]] = {}
+
+    def keep(step: Step) -> None:
+        kept[step.done] = (step, noise.fork())
+
+    whole = lavps(
+        PRIOR, likelihood, options, shape=(4, *SHAPE), noise=noise, inference=Nudged(), on_step=keep
+    )
+    step, fork = kept[after]
+    seen: list[int] = []
+    rest = lavps(
+        PRIOR, likelihood, options, shape=(4, *SHAPE), noise=fork.fork(), inference=Nudged(),
+        begun=step,
+        on_step=lambda step: seen.append(step.done),
+    )  # fmt: skip
+    assert torch.equal(rest, whole)
+    assert seen == list(range(after + 1, 11))
+
+    early = early_steps(options)
+    if early:
+        other = replace(options, grad_steps_end=3, lr_end=0.2)
+        step, fork = kept[early]
+        direct = lavps(PRIOR, likelihood, other, shape=(4, *SHAPE), noise=Noise(SEEDS, CPU))
+        branch = lavps(PRIOR, likelihood, other, shape=(4, *SHAPE), noise=fork, begun=step)
+        assert torch.equal(branch, direct)
+        assert not torch.equal(branch, whole)
+
+
+def test_dps_means_the_same_under_every_schedule() -> None:
+    """A schedule only scales x_t: the samples of equal noise are about equal."""
+    found = []
+    for schedule in SCHEDULES.values():
+        prior = GaussianPrior(PRIOR.means[0], 0.25, schedule)
+        found.append(
+            dps(
+                prior, Likelihood(MASKS * Y, Mask(MASKS), SIGMA_Y), DpsOptions(num_steps=20),
+                shape=(4, *SHAPE), noise=Noise(SEEDS, CPU),
+            )
+        )  # fmt: skip
+    torch.testing.assert_close(found[0], found[1], atol=0.02, rtol=0)
+
+
+def test_dps_without_guidance_draws_from_the_prior() -> None:
+    prior = GaussianPrior(torch.full((1, 1, 1), 0.3).double(), 0.25, Flow())
+    zero = torch.zeros(4000, 1, 1, 1, dtype=torch.float64)
+    x = dps(
+        prior, Likelihood(zero, Mask(zero), SIGMA_Y), DpsOptions(num_steps=300, zeta=0.0),
+        shape=(4000, 1, 1, 1), noise=Noise(range(4000), CPU),
+    )  # fmt: skip
+    assert float(x.mean()) == pytest.approx(0.3, abs=4 * 0.5 / 4000**0.5)
+    assert float(x.var()) == pytest.approx(0.25, rel=0.1)
