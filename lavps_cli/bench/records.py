@@ -34,6 +34,8 @@ class Config:
     dtype: str
     threads: int
     """Of the CPU. Results differ between devices in their last digits, times throughout."""
+    coverage: int = 0
+    """Further samples that the intervals of pixels are taken from."""
 
     @property
     def digest(self) -> str:
@@ -58,6 +60,7 @@ class Record:
     dtype: str
     threads: int
     split: Split
+    coverage: int = 0
     image: str
     """Name, and the first digits of the digest of the pixels."""
     seed: int

@@ -64,6 +64,17 @@ def benchmark(
     ] = "lavps,mgdm",
     preset: params.Preset = "balanced",
     settings: params.Settings = None,
+    coverage: Annotated[
+        int,
+        option(
+            params.SAMPLING,
+            "--coverage",
+            min=0,
+            metavar="N",
+            help="Draw N more samples, at least 19, and tell how often intervals of 90 % hold the "
+            "truth, pixel by pixel.",
+        ),
+    ] = 0,
     seed: params.Seed = 0,
     metrics: params.Metrics = "psnr,ssim,lpips",
     own_metrics: params.OwnMetrics = None,
@@ -127,6 +138,7 @@ def benchmark(
         own_metrics=tuple(own_metrics or ()),
         preset=preset,
         settings=tuple(settings or ()),
+        coverage=coverage,
         compute=Compute(
             model=model, inference=inference, device=device, dtype=dtype, threads=threads
         ),

@@ -12,6 +12,7 @@ from lavps_cli import catalog
 from lavps_cli.bench.records import Book, Record, read
 from lavps_cli.bench.runner import Cell, Left, measure_all
 from lavps_cli.bench.summary import difference, summarise
+from lavps_cli.bench.uncertainty import LEAST
 from lavps_cli.errors import UsageError
 from lavps_cli.images.writing import write_atomic
 from lavps_cli.pipeline.bench_data import load_pictures, parse_tasks
@@ -30,6 +31,10 @@ from lavps_cli.training.families import Family, covers
 from lavps_cli.weights.checkpoint import read_config
 
 RECORDS = "records.jsonl"
+UNCERTAINTY = {
+    "coverage90": "share of pixels within the central interval of 90 % of the samples",
+    "calibration": "mean difference of the ranks' distribution from the uniform one; 0 is best",
+}
 CANDIDATES = 3
 VALIDATION_SHARE = 0.4
 """Of the time of a run with budgets."""
@@ -63,6 +68,11 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
     methods = [name.strip() for name in request.methods.split(",")]
     for name in methods:
         catalog.sampler(name)
+    if 0 < request.coverage < LEAST:
+        raise UsageError(
+            f"--coverage {request.coverage}: intervals of 90 % need more samples.",
+            f"Give at least:  --coverage {LEAST}",
+        )
     budgets = [parse_seconds("--budget", text) for text in request.budgets]
     thresholds = [parse_threshold(text) for text in request.fail_under]
     families = parse_tasks(request.tasks, request.ood, request.size)
@@ -90,6 +100,7 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
         metrics=metrics,
         size=request.size,
         seed=request.seed,
+        coverage=request.coverage,
         keep=keeper(output / "pictures", pictures.names["test"], every=request.save_pictures),
     )
     run = _Run(bench, book, families, methods, listener, until, request.settings)
@@ -101,7 +112,8 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
     result = Benchmark(
         output=str(output),
         environment=environment(weights),
-        metrics=[metric.told for metric in metrics],
+        metrics=[metric.told for metric in metrics]
+        + [{"name": n, "about": a} for n, a in UNCERTAINTY.items() if request.coverage],
         entries=entries,
         complete=left.complete,
         missing=left.missing,
@@ -264,7 +276,8 @@ def _entry(
     }
     same = [r for r in before if r.config in options]
     gains = {m.name: difference(same, records, m.name, m.higher) for m in metrics} if same else {}
-    row = summarise(records, [metric.name for metric in metrics])
+    names = [metric.name for metric in metrics]
+    row = summarise(records, names + (list(UNCERTAINTY) if run.bench.coverage else []))
     return Entry(budget=budget, seen=seen, row=row, method=method, task=family.name, gains=gains)
 
 

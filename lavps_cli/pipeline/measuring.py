@@ -12,6 +12,7 @@ import torch
 from lavps_cli import __version__, catalog
 from lavps_cli.bench.records import Config, Record, Split, described
 from lavps_cli.bench.runner import Cell
+from lavps_cli.bench.uncertainty import calibration_error, coverage
 from lavps_cli.core.likelihood import Likelihood, observe
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.types import Image, Measurement
@@ -36,6 +37,8 @@ class Bench:
     metrics: Sequence[ImageMetric]
     size: int
     seed: int
+    coverage: int = 0
+    """Further samples of each image, for the coverage of intervals; none if 0."""
     keep: Keep = field(default=lambda record, seen, xhat, x: None)
 
     def model(self) -> Model:
@@ -58,6 +61,7 @@ class Bench:
             device=device_name(weights.device),
             dtype=weights.dtype,
             threads=threads_of(weights),
+            coverage=self.coverage,
         )
 
     def cell(self, method: str, options: Any, family: Family) -> Cell:
@@ -120,6 +124,7 @@ class Bench:
         except LavpsError as error:
             return Record(**head, error=error.message), {}
         xhat = drawn.x.clamp(-1, 1)
+        memory = peak(device)
         scores = {metric.name: metric.measure(xhat, x) for metric in self.metrics}
         # Entries that are no measurements are zero in y, whatever the picture.
         seen = likelihood.A(torch.ones_like(x)) != 0
@@ -131,13 +136,36 @@ class Bench:
             nbe=drawn.nbe,
             offered=drawn.offered,
             accepted=drawn.accepted[0],
-            peak_mb=peak(device),
+            peak_mb=memory,
             residual=float(off.square().mean().sqrt()) / likelihood.sigma_y,
-            metrics={name: value for name, (value, _) in scores.items()},
+            metrics={name: value for name, (value, _) in scores.items()}
+            | self._uncertainty(config, options, likelihood, x, image),
             reasons={name: reason for name, (_, reason) in scores.items() if reason},
         )
         self.keep(record, likelihood.y, xhat, x)
         return record, drawn.snapshots
+
+    def _uncertainty(
+        self, config: Config, options: Any, likelihood: Likelihood, x: Image, image: str
+    ) -> dict[str, float | None]:
+        """Return how well intervals of several samples cover the picture, where it is unknown."""
+        if not self.coverage:
+            return {}
+        seeds = [derive_seed(self.seed, "sample", image, i) for i in range(self.coverage)]
+        model = self.model()
+        parts = [
+            draw(
+                model, likelihood, options, method=config.method, shape=tuple(x.shape[1:]),
+                seeds=[seed],
+            ).x
+            for seed in seeds
+        ]  # fmt: skip
+        samples = torch.cat(parts)
+        free = samples.std(0) > 0
+        return {
+            "coverage90": coverage(samples[:, free], x[0][free]),
+            "calibration": calibration_error(samples[:, free], x[0][free]),
+        }
 
 
 def threads_of(weights: Weights) -> int:

@@ -168,6 +168,7 @@ class BenchmarkRequest:
     preset: PresetName = "balanced"
     settings: tuple[str, ...] = ()
     """`name=value` texts, for all methods."""
+    coverage: int = 0
     compute: Compute = Compute()
     seed: int = 0
     max_time: str = "10m"

@@ -360,3 +360,12 @@ def test_evaluate_files(lavps: Lavps, lines: Lines, photos: Path, tmp_path: Path
     assert lines(cut)[0]["about"][0]["cropped"] == "4 pixels on every side"
     for bad in (("no", photos), (photos, tmp_path / "a.png")):
         assert lavps("evaluate", *bad).exit_code in (2, 3)
+
+
+def test_coverage(lavps: Lavps, lines: Lines, arguments: list[str]) -> None:
+    few = [*arguments, "--images", "1", "--methods", "mgdm", "--tasks", "deblur:3@0.5"]
+    (told,) = lines(lavps("benchmark", *few, "--coverage", "19", "--json"))
+    found = told["entries"][0]["row"]["metrics"]
+    assert 0 <= found["coverage90"]["mean"] <= 1
+    assert 0 <= found["calibration"]["mean"] <= 0.5
+    assert lavps("benchmark", *few, "--coverage", "5").exit_code == 2
