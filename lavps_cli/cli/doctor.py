@@ -29,6 +29,9 @@ def doctor(as_json: params.Json = False) -> None:
     typer.echo(f"{'writes':<12} {writes}")
     for name, folder in found.models.items():
         typer.echo(f"{'model':<12} {name}  {folder}")
+    typer.echo(f"{'LPIPS':<12} {found.lpips}")
+    for calibration in found.calibrations:
+        typer.echo(f"{'calibrated':<12} {calibration}")
     for device in found.devices:
         memory = f", {device.memory_gb} GB" if device.memory_gb is not None else ""
         state = f"ok, {device.dtype}, {device.seconds} s" if device.ok else device.problem

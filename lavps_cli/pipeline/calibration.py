@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,11 +80,12 @@ def save(calibration: Calibration) -> Path:
     return path
 
 
-def load_all() -> list[Calibration]:
-    """Return all calibrations that can be read, newest first; damaged ones are passed over."""
+def load_all() -> list[tuple[Calibration, float]]:
+    """Return the calibrations that can be read with their age in seconds, newest first."""
     found = []
     paths = home().glob("*.json") if home().is_dir() else []
-    for path in sorted(paths, key=lambda p: -p.stat().st_mtime):
+    now = time.time()
+    for age, path in sorted((now - path.stat().st_mtime, path) for path in paths):
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.get("format") != FORMAT:
@@ -92,7 +94,7 @@ def load_all() -> list[Calibration]:
                 str(method): [FrontPoint(**point) for point in points]
                 for method, points in values.pop("fronts").items()
             }
-            found.append(Calibration(**values, fronts=fronts))
+            found.append((Calibration(**values, fronts=fronts), age))
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue
     return found
@@ -107,7 +109,7 @@ def find(weights: Weights, task: str) -> Calibration | None:
     """
     mine = [
         each
-        for each in load_all()
+        for each, _ in load_all()
         if (each.device, each.dtype, each.threads)
         == (device_name(weights.device), weights.dtype, threads_of(weights))
         and _same_model(each.model, weights)

@@ -14,11 +14,13 @@ import torch
 from lavps_cli import __version__
 from lavps_cli.errors import LavpsError
 from lavps_cli.images.picture import FORMATS, is_writable
+from lavps_cli.pipeline.calibration import Calibration, load_all
+from lavps_cli.pipeline.metrics import trunk_place
 from lavps_cli.pipeline.model import devices, open_weights
 from lavps_cli.pipeline.requests import Compute
 from lavps_cli.weights.index import bundled
 
-_LIBRARIES = ("torch", "numpy", "pillow", "safetensors", "typer", "rich")
+_LIBRARIES = ("torch", "numpy", "scipy", "pillow", "safetensors", "typer", "rich")
 _VARIABLES = ("NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "OMP_NUM_THREADS")
 
 
@@ -47,6 +49,10 @@ class Diagnosis:
     devices: list[DeviceReport]
     models: dict[str, str]
     """Names and folders of the weights that are here."""
+    lpips: str
+    """Where LPIPS's trunk lies, or why there is none."""
+    calibrations: list[str]
+    """What `lavps restore --budget` knows here, newest first."""
     terminal: dict[str, Any]
 
 
@@ -67,8 +73,15 @@ def diagnose() -> Diagnosis:
         formats={name: is_writable(name) for name in FORMATS},
         devices=reports,
         models={name: str(folder) for name, folder in bundled().items()},
+        lpips=trunk_place(),
+        calibrations=[_told(each, age) for each, age in load_all()],
         terminal=terminal,
     )
+
+
+def _told(calibration: Calibration, age: float) -> str:
+    about = f"{calibration.task} at {calibration.size}x{calibration.size}"
+    return f"{about} on {calibration.device}, {calibration.dtype}, {age / 86400:.1f} days old"
 
 
 def _try_device(name: str) -> DeviceReport:

@@ -122,12 +122,22 @@ def _linear(net: Net) -> dict[str, Tensor]:
     return _read(path)
 
 
+def trunk_place(net: Net = "alex") -> str:
+    """Return where the trunk lies in the torch hub cache, or that it is not there."""
+    cached = _cached(net)
+    return str(cached) if cached.is_file() else f"not in {cached.parent}"
+
+
+def _cached(net: Net) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / TRUNKS[net].file
+
+
 def _trunk(net: Net, file: Path | None, offline: bool) -> dict[str, Tensor]:
     """Return the trunk out of a file, the torch hub cache, or a download that is checked."""
     if file is not None:
         return _read(file)
     name = TRUNKS[net].file
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    cached = _cached(net)
     if not cached.is_file():
         if offline:
             raise WeightsError(

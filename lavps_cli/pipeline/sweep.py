@@ -64,6 +64,7 @@ class Sweep:
     book: Book
     loss: Callable[[Record], float | None]
     """Lower is better."""
+    cost: Callable[[Record], float] = lambda record: record.seconds
     share: bool = True
     race: bool = True
     saved: Saved = field(default_factory=Saved)
@@ -135,7 +136,7 @@ class Sweep:
                 for k, each in losses.items()
                 if None not in each
             }
-            seconds = {k: statistics.median(r.seconds for r in whole[k]) for k in complete}
+            seconds = {k: statistics.median(self.cost(r) for r in whole[k]) for k in complete}
             names = set(survivors(complete, seconds)) | (mine.keys() - complete.keys())
             left = len(self.bench.pictures.names[self.split]) - images
             for key in mine.keys() - names:
