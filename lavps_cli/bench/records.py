@@ -44,23 +44,12 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class Record(Config):
     """One restored image, or the reason why there is none."""
 
     config: str
-    """Digest of the fields of `Config` that follow."""
-    method: str
-    options: dict[str, Any]
-    model: str
-    inference: str | None
-    task: str
-    sigma_y: float
-    size: int
-    device: str
-    dtype: str
-    threads: int
+    """The digest of its configuration."""
     split: Split
-    coverage: int = 0
     image: str
     """Name, and the first digits of the digest of the pixels."""
     seed: int

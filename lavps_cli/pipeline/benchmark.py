@@ -91,6 +91,8 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
         )
     use_threads(request.compute.threads)
     weights = open_weights(request.compute)
+    if "lavps" in methods and weights.inference_folder is None:
+        listener.warn(f"there is no inference model for {weights.folder.name}; lavps is mgdm.")
     pictures = load_pictures(request.dataset, request.size, request.images, listener)
     output = Path(request.output)
     book = Book(output / RECORDS)

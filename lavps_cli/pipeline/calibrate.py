@@ -70,11 +70,6 @@ class Speedups:
     def told(self) -> dict[str, Any]:
         return {"type": "calibration"} | asdict(self)
 
-    @property
-    def best(self) -> Match | None:
-        found = [match for match in self.matches if match.speedup is not None]
-        return max(found, key=lambda match: match.speedup or 0, default=None)
-
 
 def calibrate(request: CalibrationRequest, listener: Listener) -> Speedups:
     """Sweep, match and test; what has records already is not measured again.

@@ -15,7 +15,7 @@ from lavps_cli.pipeline.tables import benchmark_table, matches_table
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #ddd}
+th,td{padding:.25rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid #ddd}
 th:first-child,td:first-child{text-align:left}
 figure{display:inline-block;margin:.4rem}figcaption{font-size:12px;color:#555;max-width:12rem}
 img{width:12rem;image-rendering:pixelated;display:block}svg{max-width:44rem;height:auto}

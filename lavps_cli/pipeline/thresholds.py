@@ -76,13 +76,15 @@ def failed_cells(
     entries: Sequence[Entry], thresholds: Sequence[Threshold], metrics: Sequence[ImageMetric]
 ) -> list[str]:
     """Return, in words, the thresholds that are not met and the cells that stayed empty."""
-    failed = [
-        f"{entry.method} on {entry.task}"
-        + (f" at {entry.budget:g} s" if entry.budget is not None else "")
-        + ": no measurement"
-        for entry in entries
-        if entry.row is None or entry.row.n == 0
-    ]
+    failed = []
+    for entry in entries:
+        name = f"{entry.method} on {entry.task}"
+        within = "" if entry.budget is None else f" within {entry.budget:g} s"
+        row = entry.row
+        if row is None or row.seconds is None:
+            failed.append(f"{name}{within}: no measurement")
+        elif entry.budget is not None and row.seconds > entry.budget:
+            failed.append(f"{name}{within}: it took {row.seconds:.3g} s")
     higher = {metric.name: metric.higher for metric in metrics}
     for asked in thresholds:
         found = [

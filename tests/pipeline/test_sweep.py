@@ -44,12 +44,11 @@ def candidates(bench: Bench) -> list[Candidate]:
     (family,) = parse_families("deblur:3@0.5", 16)
     found = []
     for method in ("mgdm", "lavps"):
-        for steps in (6, 8):
-            for end in (0, 2):
-                for ratio in (0.6, 0.8):
-                    options = LavpsOptions(num_steps=steps, grad_steps_end=end, switch_ratio=ratio)
-                    config = bench.config(method, options, family)
-                    found.append(Candidate(method, options, config))
+        for end in (0, 2):
+            for ratio in (0.6, 0.8):
+                options = LavpsOptions(num_steps=6, grad_steps_end=end, switch_ratio=ratio)
+                config = bench.config(method, options, family)
+                found.append(Candidate(method, options, config))
     return found
 
 
