@@ -123,7 +123,7 @@ def benchmark(
     from lavps_cli.pipeline.benchmark import benchmark as run
     from lavps_cli.pipeline.pages import benchmark_page, write_page
     from lavps_cli.pipeline.requests import BenchmarkRequest, Compute
-    from lavps_cli.pipeline.tables import benchmark_table, text_of
+    from lavps_cli.pipeline.tables import benchmark_table, metric_lines, text_of
 
     request = BenchmarkRequest(
         output=output,
@@ -158,6 +158,8 @@ def benchmark(
             json_line(result.told)
         else:
             typer.echo(text_of(benchmark_table(result)))
+            for line in metric_lines(result.metrics):
+                terminal.note(line)
         if not result.complete:
             terminal.note(
                 f"{result.missing} measurements did not fit into --max-time {max_time}; "

@@ -42,7 +42,7 @@ def evaluate(
     """
     from lavps_cli.pipeline.scores import EvaluationRequest
     from lavps_cli.pipeline.scores import evaluate as run
-    from lavps_cli.pipeline.tables import evaluation_table, text_of
+    from lavps_cli.pipeline.tables import evaluation_table, metric_lines, text_of
 
     request = EvaluationRequest(
         restored=restored,
@@ -59,4 +59,6 @@ def evaluate(
             json_line(result.told)
         else:
             typer.echo(text_of(evaluation_table(result)))
+            for line in metric_lines(result.about):
+                terminal.note(line)
     raise typer.Exit(result.exit_code)

@@ -273,7 +273,7 @@ Metrics = Annotated[
         MOST_USED,
         "--metrics",
         metavar="LIST",
-        help="psnr, ssim, lpips, lpips:vgg|squeeze, lpips:alex@TRUNK.pth; cmmd in `evaluate`.",
+        help="psnr, ssim, lpips, lpips:vgg|squeeze, lpips:alex@TRUNK.pth, cmmd.",
     ),
 ]
 OwnMetrics = Annotated[

@@ -4,7 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from lavps_cli.errors import UsageError
 from lavps_cli.images.writing import write_atomic
 from lavps_cli.pipeline.bench_data import load_pictures, parse_tasks
 from lavps_cli.pipeline.calibration import stored_settings
-from lavps_cli.pipeline.kept_pictures import keeper
+from lavps_cli.pipeline.kept_pictures import keeper, load_pairs
 from lavps_cli.pipeline.measuring import Bench, environment
 from lavps_cli.pipeline.metrics import ImageMetric, open_metrics
 from lavps_cli.pipeline.model import Weights, open_weights, use_threads
 from lavps_cli.pipeline.requests import BenchmarkRequest
 from lavps_cli.pipeline.results import Listener, Progress
 from lavps_cli.pipeline.sampling import sampler_options
+from lavps_cli.pipeline.set_metrics import CMMD, Cmmd, told
 from lavps_cli.pipeline.settings import Speed, ladder, probe, trained_ratio, units, within
 from lavps_cli.pipeline.thresholds import Entry, check_thresholds, failed_cells, parse_threshold
 from lavps_cli.pipeline.train_settings import parse_seconds
@@ -78,8 +79,11 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
     families = parse_tasks(request.tasks, request.ood, request.size)
     limit = parse_seconds("--max-time", request.max_time)
     until = time.monotonic() + limit
-    names = [n for n in request.metrics.split(",") if n.strip()]
-    metrics = open_metrics([*names, *request.own_metrics], offline=request.offline)
+    names = [name.strip() for name in request.metrics.split(",") if name.strip()]
+    with_cmmd = CMMD in names
+    metrics = open_metrics(
+        [*[n for n in names if n != CMMD], *request.own_metrics], offline=request.offline
+    )
     for metric in metrics:
         if metric.score is None:
             listener.warn(f"{metric.name} is left out: {metric.reason}")
@@ -103,7 +107,9 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
         size=request.size,
         seed=request.seed,
         coverage=request.coverage,
-        keep=keeper(output / "pictures", pictures.names["test"], every=request.save_pictures),
+        keep=keeper(
+            output / "pictures", pictures.names["test"], every=request.save_pictures or with_cmmd
+        ),
     )
     run = _Run(bench, book, families, methods, listener, until, request.settings)
     chosen, left = run.cells(budgets, request, limit)
@@ -111,10 +117,13 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
         _entry(run, budget, family, method, cell, metrics, old)
         for budget, family, method, cell in chosen
     ]
+    if with_cmmd:
+        entries = _with_cmmd(entries, output / "pictures", pictures.names["test"])
     result = Benchmark(
         output=str(output),
         environment=environment(weights),
         metrics=[metric.told for metric in metrics]
+        + ([told()] if with_cmmd else [])
         + [{"name": n, "about": a} for n, a in UNCERTAINTY.items() if request.coverage],
         entries=entries,
         complete=left.complete,
@@ -281,6 +290,18 @@ def _entry(
     names = [metric.name for metric in metrics]
     row = summarise(records, names + (list(UNCERTAINTY) if run.bench.coverage else []))
     return Entry(budget=budget, seen=seen, row=row, method=method, task=family.name, gains=gains)
+
+
+def _with_cmmd(entries: list[Entry], folder: Path, images: Sequence[str]) -> list[Entry]:
+    """Return the entries with CMMD between the pictures that were kept and the clean ones."""
+    network, found = Cmmd(), []
+    for entry in entries:
+        if entry.row is not None:
+            sets = network.statistics(*load_pairs(folder, entry.row.config, images))
+            row = replace(entry.row, metrics=entry.row.metrics | sets)
+            entry = replace(entry, row=row)
+        found.append(entry)
+    return found
 
 
 def _of_cell(run: _Run, cell: Cell) -> list[Record]:

@@ -70,6 +70,26 @@ class Speedups:
     def told(self) -> dict[str, Any]:
         return {"type": "calibration"} | asdict(self)
 
+    def by_gradient_steps(self) -> list[dict[str, Any]]:
+        """Return what G_end brings, all else equal (Figure 7): rows of both methods' points.
+
+        Of the settings that both methods were tried with at several G_end, those of the most.
+        """
+        groups: dict[str, dict[int, dict[str, Any]]] = {}
+        for method, points in self.points.items():
+            for point in points:
+                same = {k: v for k, v in point["options"].items() if k != "grad_steps_end"}
+                group = groups.setdefault(json.dumps(same, sort_keys=True), {})
+                group.setdefault(point["options"]["grad_steps_end"], {})[method] = point
+        whole = [
+            {end: both for end, both in group.items() if set(both) == set(METHODS)}
+            for group in groups.values()
+        ]
+        widest = max(whole, key=len, default={})
+        if len(widest) < 2:
+            return []
+        return [{"grad_steps_end": end} | widest[end] for end in sorted(widest)]
+
 
 def calibrate(request: CalibrationRequest, listener: Listener) -> Speedups:
     """Sweep, match and test; what has records already is not measured again.
@@ -232,10 +252,16 @@ class _Run:
                         "seconds": point[0],
                         "units": statistics.fmean(r.units for r in records),
                         "value": self.sign * point[1],
+                        "sd": self._spread(records),
                         "images": len(records),
                     }
                 )
         return found
+
+    def _spread(self, records: Sequence[Record]) -> float | None:
+        """Return the standard deviation of the metric over images."""
+        losses = [v for r in records if (v := self.loss(r)) is not None]
+        return statistics.stdev(losses) if len(losses) > 1 else None
 
     def front(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         rated = [(c, p) for c in candidates if (p := self.point(c)) is not None]

@@ -6,6 +6,7 @@ from pathlib import Path
 from lavps_cli.bench.records import Record
 from lavps_cli.core.types import Image, Measurement
 from lavps_cli.images.picture import Picture
+from lavps_cli.images.reading import load_picture
 from lavps_cli.images.writing import encode, write_atomic
 from lavps_cli.pipeline.measuring import Keep
 
@@ -28,6 +29,20 @@ def seen_file(folder: Path, task: str, mark: str) -> Path:
     """Return where the observation of an image under a family is kept."""
     name = "".join(c if c.isalnum() else "-" for c in task)
     return folder / f"{name}-{mark}-seen.png"
+
+
+def load_pairs(folder: Path, config: str, images: Sequence[str]) -> tuple[list[Image], list[Image]]:
+    """Return the results of a configuration and the clean pictures, of the images that are kept."""
+    results: list[Image] = []
+    clean: list[Image] = []
+    for image in images:
+        mark = image.rpartition("#")[2]
+        paths = (picture_file(folder, config, mark), folder / f"{mark}-clean.png")
+        if all(path.is_file() for path in paths):
+            a, b = (load_picture(path, path.name).pixels for path in paths)
+            results.append(a)
+            clean.append(b)
+    return results, clean
 
 
 def keeper(folder: Path, names: Sequence[str], *, every: bool) -> Keep:

@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +15,6 @@ from torch import Tensor
 from lavps_cli import catalog
 from lavps_cli.core.types import Image
 from lavps_cli.errors import LavpsError, UsageError, WeightsError, suggestion
-from lavps_cli.metrics.cmmd import MODEL, cmmd
 from lavps_cli.metrics.lpips import TRUNKS, Lpips, Net
 
 _HOST = "https://download.pytorch.org/models/"
@@ -199,49 +198,3 @@ def _own(text: str) -> ImageMetric:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     about = {"range": "[-1, 1]", "version": f"{path.name} {digest}"}
     return ImageMetric(name=name, higher=higher, about=about, score=function)
-
-
-@dataclass(eq=False)
-class Cmmd:
-    """CMMD of sets of pictures, by CLIP out of the package `transformers`."""
-
-    _network: Any = field(default=None, repr=False)
-
-    @torch.no_grad()
-    def embed(self, x: Image) -> Tensor:
-        """Return embeddings of unit length of pictures in [-1, 1].
-
-        Raises:
-            WeightsError: The package or the weights are not here.
-        """
-        if self._network is None:
-            self._network = _clip()
-        mean = x.new_tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)
-        std = x.new_tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
-        large = torch.nn.functional.interpolate(
-            x.expand(-1, 3, -1, -1).float(), (336, 336), mode="bicubic", antialias=True
-        )
-        out = self._network(pixel_values=((large.clamp(-1, 1) + 1) / 2 - mean) / std).image_embeds
-        return out / out.norm(dim=1, keepdim=True)
-
-    def between(self, xhat: Sequence[Image], x: Sequence[Image]) -> float:
-        """Return CMMD, not times 1000, of restored and clean pictures."""
-        a, b = (torch.cat([self.embed(picture) for picture in side]) for side in (xhat, x))
-        return cmmd(a, b)
-
-
-def _clip() -> Any:
-    if find_spec("transformers") is None:
-        raise WeightsError(
-            "CMMD needs the package `transformers`, which is not installed.",
-            'Install it:  pip install "lavps[cmmd]"',
-        )
-    from transformers import CLIPVisionModelWithProjection
-
-    try:
-        return CLIPVisionModelWithProjection.from_pretrained(MODEL, use_safetensors=True).eval()
-    except Exception as error:  # The library raises whatever its own backends raise.
-        raise WeightsError(
-            f"the weights {MODEL} are not to be had: {str(error).splitlines()[0]}",
-            "With a network they are fetched on first use.",
-        ) from error

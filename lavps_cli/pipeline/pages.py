@@ -10,7 +10,7 @@ from lavps_cli.pipeline.benchmark import Benchmark
 from lavps_cli.pipeline.calibrate import Speedups
 from lavps_cli.pipeline.kept_pictures import picture_file, seen_file
 from lavps_cli.pipeline.plots import fronts, has_matplotlib
-from lavps_cli.pipeline.tables import benchmark_table, matches_table
+from lavps_cli.pipeline.tables import benchmark_table, gradient_steps_table, matches_table
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222}
@@ -119,6 +119,8 @@ def calibration_page(result: Speedups) -> str:
     if has_matplotlib():
         svg = fronts(result, "svg").decode()
         parts += ["<h2>Fronts</h2>", svg[svg.index("<svg") :]]
+    if (steps := gradient_steps_table(result)) is not None:
+        parts += ["<h2>Gradient steps inside script-T, all else equal</h2>", _table(steps)]
     parts.append("<h2>Pictures</h2>")
     for place, match in enumerate(result.matches, 1):
         shown = [(match.reference_config, f"MGDM, {match.reference_seconds:.2f} s")]

@@ -11,11 +11,12 @@ from torch.nn.functional import interpolate
 from lavps_cli.bench.noninferiority import mean_interval
 from lavps_cli.bench.summary import Statistic
 from lavps_cli.core.types import Image
-from lavps_cli.errors import DataError, LavpsError, UsageError, WeightsError
+from lavps_cli.errors import DataError, LavpsError, UsageError
 from lavps_cli.images.picture import Picture
 from lavps_cli.images.reading import load_picture
-from lavps_cli.pipeline.metrics import Cmmd, ImageMetric, open_metrics
+from lavps_cli.pipeline.metrics import ImageMetric, open_metrics
 from lavps_cli.pipeline.results import Listener
+from lavps_cli.pipeline.set_metrics import CMMD, Cmmd, told
 
 MADE = (".restored", ".degraded", ".compare")
 """What our own commands put between the stem and the suffix."""
@@ -67,9 +68,9 @@ def evaluate(request: EvaluationRequest, listener: Listener) -> Evaluation:
         DataError: There are no pairs at all.
     """
     names = [name.strip() for name in request.metrics.split(",") if name.strip()]
-    wants_cmmd = "cmmd" in names
+    wants_cmmd = CMMD in names
     metrics = open_metrics(
-        [*[n for n in names if n != "cmmd"], *request.own_metrics], offline=request.offline
+        [*[n for n in names if n != CMMD], *request.own_metrics], offline=request.offline
     )
     if request.border < 0:
         raise UsageError(f"--border {request.border}: it cannot be negative.", "Give 0 or more.")
@@ -105,11 +106,15 @@ def evaluate(request: EvaluationRequest, listener: Listener) -> Evaluation:
             sides[1].append(x)
     found = {metric.name: _statistic(rows, metric) for metric in metrics}
     if wants_cmmd:
-        found |= _cmmd(sides, listener)
+        found |= Cmmd().statistics(*sides)
+        if (reason := found[CMMD].reason) is not None:
+            listener.warn(f"cmmd is left out: {reason}")
     about = [metric.told for metric in metrics]
-    for told in about:
+    if wants_cmmd:
+        about.append(told())
+    for each in about:
         if request.border:
-            told["cropped"] = f"{request.border} pixels on every side"
+            each["cropped"] = f"{request.border} pixels on every side"
     return Evaluation(pairs=rows, metrics=found, about=about, missing=missing, failed=failed)
 
 
@@ -215,20 +220,3 @@ def _statistic(rows: Sequence[dict[str, Any]], metric: ImageMetric) -> Statistic
     low, high = mean_interval(values)
     sd = float(torch.tensor(values, dtype=torch.float64).std())
     return Statistic(mean=mean, sd=sd, low=low, high=high, n=len(values))
-
-
-def _cmmd(sides: tuple[list[Image], list[Image]], listener: Listener) -> dict[str, Statistic]:
-    """Return CMMD of the whole sets, as it is and times 1000."""
-    try:
-        value = Cmmd().between(*sides) if sides[0] else None
-        reason = None if sides[0] else "there is no pair"
-    except WeightsError as error:
-        value, reason = None, f"{error.message} {error.hint}"
-        listener.warn(f"cmmd is left out: {reason}")
-    return {
-        name: Statistic(
-            mean=None if value is None else value * factor,
-            sd=None, low=None, high=None, n=len(sides[0]), reason=reason,
-        )
-        for name, factor in (("cmmd", 1), ("cmmd x1000", 1000))
-    }  # fmt: skip

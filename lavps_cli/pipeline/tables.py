@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from lavps_cli.bench.summary import Statistic
 from lavps_cli.pipeline.benchmark import Benchmark
-from lavps_cli.pipeline.calibrate import Speedups
+from lavps_cli.pipeline.calibrate import METHODS, Speedups
 from lavps_cli.pipeline.scores import Evaluation
 
 Table: TypeAlias = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -15,6 +15,15 @@ _DIGITS = {"psnr": 2}
 def number(value: float | None, name: str) -> str:
     """Return a value of a metric, `-` where it has none."""
     return "-" if value is None else f"{value:.{_DIGITS.get(name, 4)}f}"
+
+
+def metric_lines(metrics: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what each metric's value depends on, in words."""
+    lines = []
+    for metric in metrics:
+        facts = [f"{k} {v}" for k, v in metric.items() if k not in ("name", "higher_is_better")]
+        lines.append(f"{metric['name']}: {'; '.join(facts)}")
+    return lines
 
 
 def statistic(found: Statistic, name: str) -> str:
@@ -87,6 +96,23 @@ def matches_table(result: Speedups) -> Table:
             row.append("never" if images is None else f"{images:.0f} images")
         rows.append(row)
     return head, rows
+
+
+def gradient_steps_table(result: Speedups) -> Table | None:
+    """Return what gradient steps inside script-T bring to either method (Figure 7)."""
+    found = result.by_gradient_steps()
+    if not found:
+        return None
+    name = result.metric["name"]
+    rows = []
+    for row in found:
+        cells = [str(row["grad_steps_end"])]
+        for method in METHODS:
+            point = row[method]
+            spread = "" if point["sd"] is None else f" +- {number(point['sd'], name)}"
+            cells += [f"{point['seconds']:.3f}", number(point["value"], name) + spread]
+        rows.append(cells)
+    return ["G_end", "MGDM s", name, "LAVPS s", name], rows
 
 
 def _settings(options: dict[str, Any]) -> str:

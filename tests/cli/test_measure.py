@@ -369,3 +369,18 @@ def test_coverage(lavps: Lavps, lines: Lines, arguments: list[str]) -> None:
     assert 0 <= found["coverage90"]["mean"] <= 1
     assert 0 <= found["calibration"]["mean"] <= 0.5
     assert lavps("benchmark", *few, "--coverage", "5").exit_code == 2
+
+
+def test_cmmd_without_its_network_has_a_reason(
+    lavps: Lavps, lines: Lines, arguments: list[str], photos: Path
+) -> None:
+    few = [*arguments, "--images", "1", "--methods", "mgdm", "--tasks", "deblur:3@0.5"]
+    (told,) = lines(lavps("benchmark", *few, "--metrics", "psnr,cmmd", "--json"))
+    found = told["entries"][0]["row"]["metrics"]
+    assert found["cmmd"]["mean"] is None
+    assert found["cmmd"]["reason"]
+    assert found["psnr"]["mean"] is not None
+    scores = lavps("evaluate", photos, photos, "--metrics", "cmmd", "--json")
+    assert scores.exit_code == 0
+    assert lines(scores)[0]["metrics"]["cmmd x1000"]["mean"] is None
+    assert "cmmd is left out" in scores.stderr
