@@ -153,12 +153,6 @@ class Costs:
     source: str
     """`calibration` or `probe`."""
 
-    def expect(self, weights: Weights, method: str, options: Any, pixels: int) -> float:
-        """Return the seconds that other settings of the method should take."""
-        both = zip(self.seconds, self.options, strict=True)
-        rates = [seconds / units(weights, method, each) for seconds, each in both]
-        return statistics.median(rates) * units(weights, method, options) * pixels / self.pixels
-
     def choose(self, budget: float, pixels: int) -> tuple[Any, float]:
         """Return the best settings that fit, and their time.
 
@@ -184,7 +178,12 @@ def costs(weights: Weights, method: str, task: str, extra: Sequence[str] = ()) -
         method: A name in the catalogue.
         task: A kind of operators.
         extra: `name=value` texts that all settings have in common.
+
+    Raises:
+        UsageError: They say the number of steps, which a budget is to choose.
     """
+    if any(text.startswith("num_steps=") for text in extra):
+        raise UsageError("--budget chooses num_steps.", "Leave out:  -O num_steps=...")
     found = find(weights, task)
     if found is not None and found.fronts.get(method) and not extra:
         points = found.fronts[method]
@@ -198,3 +197,12 @@ def costs(weights: Weights, method: str, task: str, extra: Sequence[str] = ()) -
     options = ladder(weights, method, extra)
     seconds = [speed.predict(units(weights, method, each)) for each in options]
     return Costs(options, seconds, speed.pixels, "probe")
+
+
+def expected_seconds(weights: Weights, method: str, task: str, options: Any, pixels: int) -> float:
+    """Return the seconds that a picture should take: by a calibration, else by a probe."""
+    cost, found = units(weights, method, options), find(weights, task)
+    if found is not None and found.fronts.get(method):
+        rate = statistics.median(point.seconds / point.units for point in found.fronts[method])
+        return rate * cost * pixels / found.size**2
+    return probe(weights, method, PROBE_SIZE).predict(cost, pixels)

@@ -15,7 +15,7 @@ from lavps_cli.images.picture import Picture
 from lavps_cli.images.reading import load_picture
 from lavps_cli.images.writing import with_writable_metadata
 from lavps_cli.options import parse_count, parse_pixels
-from lavps_cli.pipeline.calibration import Costs, costs
+from lavps_cli.pipeline.calibration import Costs, costs, expected_seconds
 from lavps_cli.pipeline.damage import degrade_picture, required_task
 from lavps_cli.pipeline.degradation import check_problem
 from lavps_cli.pipeline.deliver import Finished, deliver
@@ -218,13 +218,16 @@ class _Run:
             UsageError: A budget is too small.
         """
         sampling, task = self.request.sampling, seen.degradation.task
-        if sampling.budget is None and not self.request.dry_run:
-            return self.options, None
+        pixels = seen.shape[0] * seen.shape[1]
+        if sampling.budget is None:
+            if not self.request.dry_run:
+                return self.options, None
+            return self.options, expected_seconds(
+                self.weights, sampling.method, task, self.options, pixels
+            )
         if task not in self.costs:
             self.costs[task] = costs(self.weights, sampling.method, task, sampling.settings)
-        known, pixels = self.costs[task], seen.shape[0] * seen.shape[1]
-        if sampling.budget is None:
-            return self.options, known.expect(self.weights, sampling.method, self.options, pixels)
+        known = self.costs[task]
         budget = parse_seconds("--budget", sampling.budget) / sampling.samples
         options, expected = known.choose(budget, pixels)
         self.listener.detail(f"{options.num_steps} steps, {expected:.1f} s, by {known.source}")

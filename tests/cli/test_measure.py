@@ -302,6 +302,12 @@ def test_budget_without_a_calibration_probes(
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "by probe" in result.stderr
+    both = lavps(
+        "restore", sorted(photos.iterdir())[0], "--kernel", "3", "--model", model_folder,
+        "--device", "cpu", "--budget", "60s", "-O", "num_steps=4", "-o", tmp_path / "b.png",
+    )  # fmt: skip
+    assert both.exit_code == 2
+    assert "chooses num_steps" in both.stderr
 
 
 @pytest.mark.parametrize(
