@@ -83,9 +83,13 @@ def summarise(records: Sequence[Record], metrics: Sequence[str]) -> Row:
 
 def _statistic(records: Sequence[Record], name: str) -> Statistic:
     found = [value for r in records if (value := r.metrics.get(name)) is not None]
+    reasons = {r.reasons[name] for r in records if name in r.reasons}
+    return statistic_of(found, "; ".join(sorted(reasons)) or "no image has it")
+
+
+def statistic_of(found: Sequence[int | float], reason: str) -> Statistic:
+    """Return mean, spread and interval of values; `reason` says why there are none."""
     if not found:
-        reasons = {r.reasons[name] for r in records if name in r.reasons}
-        reason = "; ".join(sorted(reasons)) or "no image has it"
         return Statistic(mean=None, sd=None, low=None, high=None, n=0, reason=reason)
     several = len(found) > 1
     low, high = mean_interval(found) if several else (None, None)

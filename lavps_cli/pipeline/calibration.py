@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -13,11 +12,13 @@ from typing import Any
 from lavps_cli import catalog
 from lavps_cli.errors import OutputError, UsageError
 from lavps_cli.images.writing import write_atomic
+from lavps_cli.pipeline.cache import cache_folder
 from lavps_cli.pipeline.measuring import device_name, threads_of
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.settings import ladder, probe, units
 
 FORMAT = 1
+FOLDER = "calibration"
 PROBE_SIZE = 64
 
 
@@ -48,12 +49,6 @@ class Calibration:
     format: int = FORMAT
 
 
-def home() -> Path:
-    """Return the folder of the calibrations."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "lavps" / "calibration"
-
-
 def model_key(weights: Weights) -> str:
     """Return what tells weights apart: a front of others says nothing."""
     inference = (weights.inference_digest or "none")[:8]
@@ -69,7 +64,7 @@ def save(calibration: Calibration) -> Path:
     about = (calibration.device, calibration.dtype, calibration.model, calibration.task)
     text = "\0".join((*about, str(calibration.threads), str(calibration.size)))
     mark = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = home() / f"{mark}.json"
+    path = cache_folder(FOLDER) / f"{mark}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -83,7 +78,7 @@ def save(calibration: Calibration) -> Path:
 def load_all() -> list[tuple[Calibration, float]]:
     """Return the calibrations that can be read with their age in seconds, newest first."""
     found = []
-    paths = home().glob("*.json") if home().is_dir() else []
+    paths = cache_folder(FOLDER).glob("*.json") if cache_folder(FOLDER).is_dir() else []
     now = time.time()
     for age, path in sorted((now - path.stat().st_mtime, path) for path in paths):
         try:

@@ -5,11 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.nn.functional import interpolate
 
-from lavps_cli.bench.noninferiority import mean_interval
-from lavps_cli.bench.summary import Statistic
+from lavps_cli.bench.summary import Statistic, statistic_of
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError, LavpsError, UsageError
 from lavps_cli.images.picture import Picture
@@ -210,13 +208,5 @@ def _flat(picture: Picture, notes: list[str], name: str) -> Image:
 
 def _statistic(rows: Sequence[dict[str, Any]], metric: ImageMetric) -> Statistic:
     values = [v for row in rows if (v := row["metrics"][metric.name]) is not None]
-    if not values:
-        reasons = sorted({row["reasons"].get(metric.name, "") for row in rows} - {""})
-        reason = metric.reason or "; ".join(reasons) or "no pair has it"
-        return Statistic(mean=None, sd=None, low=None, high=None, n=0, reason=reason)
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return Statistic(mean=mean, sd=None, low=None, high=None, n=1)
-    low, high = mean_interval(values)
-    sd = float(torch.tensor(values, dtype=torch.float64).std())
-    return Statistic(mean=mean, sd=sd, low=low, high=high, n=len(values))
+    reasons = sorted({row["reasons"].get(metric.name, "") for row in rows} - {""})
+    return statistic_of(values, metric.reason or "; ".join(reasons) or "no pair has it")

@@ -1,6 +1,5 @@
 """lavps train: from flags to a run folder."""
 
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from lavps_cli.errors import OutputError, UsageError
 from lavps_cli.models.hdit import HDiT, HDiTConfig
 from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
 from lavps_cli.models.preconditioning import PreconditionedDenoiser, hdit_denoiser
+from lavps_cli.pipeline.cache import cache_folder
 from lavps_cli.pipeline.model import pick_device, pick_dtype, use_threads, warn_of_slow_bf16
 from lavps_cli.pipeline.requests import TrainingRequest
 from lavps_cli.pipeline.results import Listener, Progress
@@ -276,18 +276,13 @@ def _pictures(
         sources,
         size=size,
         crop=crop,
-        cache=Path(request.cache) if request.cache else _cache(),
+        cache=Path(request.cache) if request.cache else cache_folder("data"),
         shares=parse_shares(request.shares, len(sources)),
     )
     skipped = f", {pictures.skipped} files skipped" if pictures.skipped else ""
     if is_first():
         listener.note(f"{len(pictures)} pictures for {size}x{size}{skipped}")
     return pictures
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "lavps" / "data"
 
 
 def _objective(
