@@ -13,8 +13,8 @@ is in distribution here, 15 at 0.3 out of it.
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,15 @@ from lavps_cli.metrics.ssim import ssim
 from lavps_cli.operators.blur import Blur
 from lavps_cli.operators.inpainting import Inpainting, centre_mask, pixel_mask, rectangle_mask
 from lavps_cli.operators.kernels import motion_kernel
+from lavps_cli.operators.per_picture import of_rows
 from lavps_cli.operators.super_resolution import SuperResolution
+from lavps_cli.pipeline.measuring import device_name
 from lavps_cli.pipeline.model import Tiling, open_weights
 from lavps_cli.pipeline.requests import Compute
 from lavps_cli.pipeline.sampling import draw
 from lavps_cli.samplers.lavps import LavpsOptions
 
 SEEN, UNSEEN = ("sr4", "deblur", "centre", "rectangle"), ("pixels", "deblur-ood")
-BATCH = 32
 # K, G_start, G_end, r_switch; None is MGDM.
 GRID: list[tuple[int, int, int, float | None]] = [
     (8, 1, 1, None), (16, 1, 1, None), (20, 2, 2, None), (36, 2, 2, None), (60, 2, 2, None),
@@ -79,9 +80,9 @@ def read(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def batches(first: int, count: int) -> Iterator[list[int]]:
-    for start in range(first, first + count, BATCH):
-        yield list(range(start, min(start + BATCH, first + count)))
+def batches(first: int, count: int, size: int) -> Iterator[list[int]]:
+    for start in range(first, first + count, size):
+        yield list(range(start, min(start + size, first + count)))
 
 
 def measure(
@@ -91,31 +92,35 @@ def measure(
     options = LavpsOptions(
         num_steps=num_steps, grad_steps_start=start, grad_steps_end=end, switch_ratio=ratio or 0.0
     )
-    model = weights.model(Tiling(0, 0))
-    began = time.perf_counter()
+    model, device = weights.model(Tiling(0, 0)), weights.device
+    seen = likelihood(task, x, numbers)
+    A = of_rows(seen.A, slice(None), device)
     drawn = draw(
-        model, likelihood(task, x, numbers), options, method="mgdm" if ratio is None else "lavps",
-        shape=tuple(x.shape[1:]), seeds=numbers, coarse=False,
+        model, replace(seen, y=seen.y.to(device), A=A), options,
+        method="mgdm" if ratio is None else "lavps", shape=tuple(x.shape[1:]), seeds=numbers,
+        coarse=False,
     )  # fmt: skip
-    seconds = (time.perf_counter() - began) / len(x)
+    x, seconds = x.to(device), drawn.seconds / len(x)
     error = (drawn.x.clamp(-1, 1) - x).square().mean((1, 2, 3)) / 4
     psnr, far, like = -10 * error.log10(), distance(drawn.x, x), ssim(drawn.x.clamp(-1, 1), x)
     return [
         {
             "task": task, "setting": list(setting), "number": n, "psnr": float(psnr[i]),
             "distance": float(far[i]), "ssim": float(like[i]), "nfe": drawn.nfe, "nbe": drawn.nbe,
-            "units": drawn.nfe + 2 * drawn.nbe, "seconds": seconds,
+            "units": drawn.nfe + 2 * drawn.nbe, "seconds": seconds, "device": device_name(device),
         }
         for i, n in enumerate(numbers)
     ]  # fmt: skip
 
 
 def run(given: argparse.Namespace, tasks: list[str], grid: list[Any]) -> list[Row]:
-    weights = open_weights(Compute(model=given.model, inference=given.inference, device="cpu"))
+    weights = open_weights(
+        Compute(model=given.model, inference=given.inference, device=given.device)
+    )
     distance = load_distance(given.distance)
     rows = read(given.out)
     have = {(r["task"], tuple(r["setting"]), r["number"]) for r in rows}
-    for numbers in batches(given.first, given.images):
+    for numbers in batches(given.first, given.images, given.batch):
         x = torch.cat([face(given.faces, n) for n in numbers])
         for task in tasks:
             for setting in grid:
@@ -207,6 +212,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=4100, help="4000 for validation")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--distance", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=32, help="pictures restored at once")
     given = parser.parse_args()
     if given.what == "report":
         report(read(given.out))

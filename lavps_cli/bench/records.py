@@ -36,6 +36,8 @@ class Config:
     """Of the CPU. Results differ between devices in their last digits, times throughout."""
     coverage: int = 0
     """Further samples that the intervals of pixels are taken from."""
+    batch: int = 1
+    """Images that were restored at once, each taking its share of the time."""
 
     @property
     def digest(self) -> str:

@@ -12,8 +12,8 @@ class Cell:
     """One configuration, and what measures it on an image."""
 
     config: Config
-    measure: Callable[[int, Split], Record]
-    """Takes the place of an image in its split."""
+    measure: Callable[[Sequence[int], Split], Sequence[Record]]
+    """Takes the places of images in their split; returns a record of each."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,13 @@ def measure_all(
     book: Book,
     *,
     until: float = float("inf"),
+    batch: int = 1,
     on_record: Callable[[Record, int, int], None] = lambda record, done, total: None,
 ) -> Left:
     """Measure every cell on every image that has no record yet: image by image, cells in turn.
 
-    So a slow minute of the machine meets all methods alike. Every cell gets one image, late or not;
-    later images stop at `until`.
+    So a slow minute of the machine meets all methods alike. Every cell gets one image, or batch of
+    them, late or not; later images stop at `until`.
 
     Args:
         cells: What is compared.
@@ -56,19 +57,22 @@ def measure_all(
         seed: Of the noise; part of the key of a record.
         book: Where records are found and added.
         until: A time of `time.monotonic`.
+        batch: Images that are measured together.
         on_record: Told each new record, how many there are, and how many there will be.
     """
     total = len(cells) * len(images.names)
     done = 0
-    for place, image in enumerate(images.names):
+    for first in range(0, len(images.names), batch):
+        places = range(first, min(first + batch, len(images.names)))
         for cell in cells:
-            key = (cell.config.digest, image, seed)
-            if book.get(key) is None:
-                begun = any(book.get((cell.config.digest, n, seed)) for n in images.names)
-                if begun and time.monotonic() > until:
-                    continue
-                record = cell.measure(place, images.split)
+            digest = cell.config.digest
+            missing = [p for p in places if book.get((digest, images.names[p], seed)) is None]
+            done += len(places) - len(missing)
+            begun = any(book.get((digest, name, seed)) for name in images.names)
+            if not missing or (begun and time.monotonic() > until):
+                continue
+            for record in cell.measure(missing, images.split):
                 book.add(record)
-                on_record(record, done + 1, total)
-            done += 1
+                done += 1
+                on_record(record, done, total)
     return Left(done, total - done)

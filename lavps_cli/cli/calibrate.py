@@ -66,6 +66,14 @@ def calibrate_speedup(
     level: Annotated[
         float, option(TEST, "--level", min=1e-6, max=0.5, help="Risk of passing what is worse.")
     ] = 0.05,
+    cost: Annotated[
+        catalog.CostName,
+        option(
+            TEST,
+            "--cost",
+            help="What faster means; evaluations of the networks, where other work disturbs.",
+        ),
+    ] = "time",
     training_time: Annotated[
         str | None,
         unset(
@@ -77,6 +85,13 @@ def calibrate_speedup(
     device: params.Device = "auto",
     dtype: params.Dtype = "auto",
     threads: params.Threads = "auto",
+    batch: Annotated[
+        int,
+        option(COMPUTE, "--batch-size", min=1, help="Images restored at once, sharing the time."),
+    ] = 1,
+    compile_networks: Annotated[
+        catalog.SwitchName, option(COMPUTE, "--compile", help="on: pays on GPUs, in long runs.")
+    ] = "off",
     offline: params.Offline = False,
     max_time: Annotated[
         str | None,
@@ -120,10 +135,17 @@ def calibrate_speedup(
         margin=margin,
         level=level,
         grid=grid,
+        cost=cost,
+        batch=batch,
         max_time=max_time,
         training_time=training_time,
         compute=Compute(
-            model=model, inference=inference, device=device, dtype=dtype, threads=threads
+            model=model,
+            inference=inference,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            compile=compile_networks,
         ),
         seed=seed,
         offline=offline,

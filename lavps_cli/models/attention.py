@@ -91,11 +91,13 @@ def _regions(x: Heads, window: int) -> Float[Tensor, " b tn k d"]:
     return x.permute(0, 1, 2, 5, 3, 4, 6).reshape(b, ty * tx * n, height * width, d)
 
 
+# Looked for once, here: a search inside the network would cut its compiled graph in two.
+_HAS_NATTEN = find_spec("natten") is not None
+
+
 @cache
 def _fused() -> Callable[..., Any] | None:
-    """Return NATTEN's kernel, if that package is installed."""
-    if find_spec("natten") is None:
-        return None
+    """Return NATTEN's kernel, if its version has it."""
     return cast(Callable[..., Any] | None, getattr(import_module("natten"), "na2d", None))
 
 
@@ -109,7 +111,8 @@ def neighbourhood_attention(
     b, h, w, n, d = q.shape
     if h <= window and w <= window:
         return global_attention(q, k, v, joint)
-    if joint is None and q.is_cuda and min(h, w) >= window and (fused := _fused()) is not None:
+    fits = _HAS_NATTEN and q.is_cuda and joint is None and min(h, w) >= window
+    if fits and (fused := _fused()) is not None:
         return cast(Tensor, fused(q, k, v, kernel_size=(window, window), scale=1.0))
     q = F.pad(q, (0, 0, 0, 0, 0, -w % _TILE, 0, -h % _TILE))
     ty, tx = q.shape[1] // _TILE, q.shape[2] // _TILE

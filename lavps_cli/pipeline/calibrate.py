@@ -14,6 +14,7 @@ from lavps_cli.bench.pareto import pareto_front
 from lavps_cli.bench.records import Book, Record
 from lavps_cli.bench.runner import measure_all
 from lavps_cli.bench.speedup import Match, compare, unmatched
+from lavps_cli.catalog import CostName
 from lavps_cli.errors import UsageError
 from lavps_cli.images.writing import write_atomic
 from lavps_cli.pipeline import calibration
@@ -131,12 +132,13 @@ def calibrate(request: CalibrationRequest, listener: Listener) -> Speedups:
         metrics=[metric],
         size=request.size,
         seed=request.seed,
+        batch=request.batch,
         keep=keeper(output / "pictures", pictures.names["test"], every=False),
     )
     book = Book(output / RECORDS)
-    run = _Run(bench, book, family, metric, listener)
+    run = _Run(bench, book, family, metric, listener, request.cost)
     candidates = run.candidates(settings)
-    sweep = Sweep(bench, family, book, run.loss)
+    sweep = Sweep(bench, family, book, run.loss, run.cost)
     watch = _Watch(listener, family.name, len(pictures.names["validation"]), start, limit)
     alive, images = sweep.run(
         candidates, until=start + VALIDATION_SHARE * limit, on_image=watch.image
@@ -200,6 +202,7 @@ class _Run:
     family: Family
     metric: ImageMetric
     listener: Listener
+    by: CostName = "time"
 
     def candidates(self, settings: dict[str, list[dict[str, Any]]]) -> list[Candidate]:
         """Return the configurations of both methods.
@@ -232,13 +235,17 @@ class _Run:
         value = record.metrics.get(self.metric.name)
         return None if value is None else self.sign * value
 
+    def cost(self, record: Record) -> float:
+        """Return what an image costs: what fronts and the fastest setting are chosen by."""
+        return record.seconds if self.by == "time" else float(record.units)
+
     def point(self, candidate: Candidate) -> tuple[float, float] | None:
-        """Return the median time and mean loss of a candidate on the validation images."""
+        """Return the median cost and mean loss of a candidate on the validation images."""
         records = self.book.of(candidate.config.digest, "validation")
         losses = [v for r in records if (v := self.loss(r)) is not None]
         if not losses:
             return None
-        return statistics.median(r.seconds for r in records), statistics.mean(losses)
+        return statistics.median(self.cost(r) for r in records), statistics.mean(losses)
 
     def points(self, candidates: Sequence[Candidate]) -> dict[str, list[dict[str, Any]]]:
         found: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
@@ -249,7 +256,7 @@ class _Run:
                     {
                         "config": each.config.digest,
                         "options": each.config.options,
-                        "seconds": point[0],
+                        "seconds": statistics.median(r.seconds for r in records),
                         "units": statistics.fmean(r.units for r in records),
                         "value": self.sign * point[1],
                         "sd": self._spread(records),
@@ -302,14 +309,20 @@ class _Run:
             matches.append(match or unmatched(base, self.metric.name))
             self.listener.note(
                 f"{place} of {len(front)} points of MGDM's front: "
-                + (f"{match.speedup:.2f} times faster" if match and match.speedup else "no match")
+                + (f"{self._gain(match):.2f} times faster" if match else "no match")
             )
         return matches, tested, complete
+
+    def _gain(self, match: Match) -> float:
+        gain = match.speedup if self.by == "time" else match.predicted
+        return gain or 0.0
 
     def _tested(self, several: Sequence[Candidate], until: float) -> bool:
         cells = [self.bench.cell(c.method, c.options, self.family) for c in several]
         images = self.bench.pictures.images("test")
-        return measure_all(cells, images, self.bench.seed, self.book, until=until).complete
+        return measure_all(
+            cells, images, self.bench.seed, self.book, until=until, batch=self.bench.batch
+        ).complete
 
 
 def _stored(run: _Run, fronts: dict[str, list[Candidate]], images: int) -> Calibration:
@@ -322,7 +335,7 @@ def _stored(run: _Run, fronts: dict[str, list[Candidate]], images: int) -> Calib
         return FrontPoint(
             options=candidate.config.options,
             units=statistics.fmean(r.units for r in records),
-            seconds=point[0],
+            seconds=statistics.median(r.seconds for r in records),
             loss=point[1],
         )
 

@@ -17,6 +17,7 @@ from lavps_cli.core.likelihood import Likelihood, observe
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.types import Image, Measurement
 from lavps_cli.errors import DeviceError, LavpsError
+from lavps_cli.operators.per_picture import joined, of_rows
 from lavps_cli.pipeline.bench_data import TestPictures
 from lavps_cli.pipeline.metrics import ImageMetric
 from lavps_cli.pipeline.model import Model, Tiling, Weights
@@ -39,6 +40,8 @@ class Bench:
     seed: int
     coverage: int = 0
     """Further samples of each image, for the coverage of intervals; none if 0."""
+    batch: int = 1
+    """Images that are restored at once."""
     keep: Keep = field(default=lambda record, seen, xhat, x: None)
 
     def model(self) -> Model:
@@ -62,95 +65,109 @@ class Bench:
             dtype=weights.dtype,
             threads=threads_of(weights),
             coverage=self.coverage,
+            batch=self.batch,
         )
 
     def cell(self, method: str, options: Any, family: Family) -> Cell:
         """Return a configuration and what measures it."""
         config = self.config(method, options, family)
 
-        def measure(place: int, split: Split) -> Record:
-            return self.measure_part(config, options, family, place, split)[0]
+        def measure(places: Sequence[int], split: Split) -> list[Record]:
+            return self.measure_part(config, options, family, places, split)[0]
 
         return Cell(config, measure)
 
-    def problem(self, family: Family, place: int, split: Split) -> tuple[Image, Likelihood]:
-        """Return a clean picture and its observation; both depend on the seed alone."""
-        x = self.pictures.pixels[split][place].to(self.weights.device)
-        image = self.pictures.names[split][place]
-        generator = torch.Generator()
-        generator.manual_seed(derive_seed(self.seed, "operator", family.name, image))
-        A = family.draw(1, self.size, generator)
-        noise = Noise([derive_seed(self.seed, "observation", image)], x.device)
-        return x, observe(A, x, family.sigma_y, noise)
+    def problem(
+        self, family: Family, places: Sequence[int], split: Split
+    ) -> tuple[Image, Likelihood]:
+        """Return clean pictures and their observations; both depend on the seed alone."""
+        device = self.weights.device
+        x = torch.cat([self.pictures.pixels[split][place] for place in places]).to(device)
+        operators, seeds = [], []
+        for place in places:
+            image = self.pictures.names[split][place]
+            generator = torch.Generator()
+            generator.manual_seed(derive_seed(self.seed, "operator", family.name, image))
+            operators.append(family.draw(1, self.size, generator))
+            seeds.append(derive_seed(self.seed, "observation", image))
+        A = of_rows(joined(operators), slice(None), device)
+        return x, observe(A, x, family.sigma_y, Noise(seeds, device))
 
     def measure_part(
         self,
         config: Config,
         options: Any,
         family: Family,
-        place: int,
+        places: Sequence[int],
         split: Split,
         *,
         begun: Snapshot | None = None,
         keep: Collection[int] = (),
-    ) -> tuple[Record, dict[int, Snapshot]]:
-        """Restore one picture, or the rest of it; return the record, and snapshots on the way.
+    ) -> tuple[list[Record], dict[int, Snapshot]]:
+        """Restore pictures, or the rest of them; return their records, and snapshots on the way.
 
         A failure is a record, too.
 
         Raises:
             DeviceError: The device has no more memory: a result here would not be like the others.
         """
-        image = self.pictures.names[split][place]
-        head = described(config) | {
+        images = [self.pictures.names[split][place] for place in places]
+        common = described(config) | {
             "split": split,
-            "image": image,
             "seed": self.seed,
             "lavps": __version__,
             "torch": str(torch.__version__),
         }
-        x, likelihood = self.problem(family, place, split)
+        x, likelihood = self.problem(family, places, split)
         device = self.weights.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         try:
             drawn = draw(
                 self.model(), likelihood, options, method=config.method,
-                shape=tuple(x.shape[1:]), seeds=[derive_seed(self.seed, "sample", image)],
+                shape=tuple(x.shape[1:]),
+                seeds=[derive_seed(self.seed, "sample", image) for image in images],
                 begun=begun, keep=keep,
             )  # fmt: skip
         except DeviceError:
             raise
         except LavpsError as error:
-            return Record(**head, error=error.message), {}
+            return [Record(**common, image=image, error=error.message) for image in images], {}
         xhat = drawn.x.clamp(-1, 1)
         memory = peak(device)
-        scores = {metric.name: metric.measure(xhat, x) for metric in self.metrics}
-        # Entries that are no measurements are zero in y, whatever the picture.
-        seen = likelihood.A(torch.ones_like(x)) != 0
-        off = (likelihood.A(xhat) - likelihood.y)[seen]
-        record = Record(
-            **head,
-            seconds=drawn.seconds,
-            nfe=drawn.nfe,
-            nbe=drawn.nbe,
-            offered=drawn.offered,
-            accepted=drawn.accepted[0],
-            peak_mb=memory,
-            residual=float(off.square().mean().sqrt()) / likelihood.sigma_y,
-            metrics={name: value for name, (value, _) in scores.items()}
-            | self._uncertainty(config, options, likelihood, x, image),
-            reasons={name: reason for name, (_, reason) in scores.items() if reason},
-        )
-        self.keep(record, likelihood.y, xhat, x)
-        return record, drawn.snapshots
+        off = likelihood.A(xhat) - likelihood.y
+        measured = getattr(likelihood.A, "measured", torch.ones_like)(off)
+        rms = ((off * measured).square().flatten(1).sum(1) / measured.flatten(1).sum(1)).sqrt()
+        records = []
+        for i, image in enumerate(images):
+            row = slice(i, i + 1)
+            scores = {metric.name: metric.measure(xhat[row], x[row]) for metric in self.metrics}
+            record = Record(
+                **common,
+                image=image,
+                seconds=drawn.seconds / len(images),
+                nfe=drawn.nfe,
+                nbe=drawn.nbe,
+                offered=drawn.offered,
+                accepted=drawn.accepted[i],
+                peak_mb=memory,
+                residual=float(rms[i]) / likelihood.sigma_y,
+                metrics={name: value for name, (value, _) in scores.items()}
+                | self._uncertainty(config, options, family, places[i], split),
+                reasons={name: reason for name, (_, reason) in scores.items() if reason},
+            )
+            self.keep(record, likelihood.y[row], xhat[row], x[row])
+            records.append(record)
+        return records, drawn.snapshots
 
     def _uncertainty(
-        self, config: Config, options: Any, likelihood: Likelihood, x: Image, image: str
+        self, config: Config, options: Any, family: Family, place: int, split: Split
     ) -> dict[str, float | None]:
         """Return how well intervals of several samples cover the picture, where it is unknown."""
         if not self.coverage:
             return {}
+        x, likelihood = self.problem(family, [place], split)
+        image = self.pictures.names[split][place]
         seeds = [derive_seed(self.seed, "sample", image, i) for i in range(self.coverage)]
         model = self.model()
         parts = [

@@ -1,11 +1,13 @@
 """Weights, devices and precisions: from names to models that take pictures of any size."""
 
+import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.precision import multiplies_bf16
@@ -56,6 +58,8 @@ class Weights:
     inference_folder: Path | None
     device: torch.device
     autocast: torch.dtype | None
+    compiled: bool = False
+    """Whether the networks are compiled, once for each size of batch and picture."""
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -83,7 +87,10 @@ class Weights:
 
     @cached_property
     def _denoiser(self) -> PreconditionedDenoiser:
-        return load_denoiser(self.folder, device=self.device, autocast=self.autocast)
+        model = load_denoiser(self.folder, device=self.device, autocast=self.autocast)
+        if self.compiled:
+            compile_network(model.network)
+        return model
 
     @cached_property
     def _inference(self) -> AmortisedInference | None:
@@ -95,6 +102,8 @@ class Weights:
                 f"{self.inference_folder} was trained for another noise schedule.",
                 "Pass the one of this prior, or:  --inference none",
             )
+        if self.compiled:
+            compile_network(model.network.backbone)
         return model
 
     def tiling(self, height: int, width: int, tile: int | None, overlap: int | None) -> Tiling:
@@ -136,7 +145,15 @@ def open_weights(compute: Compute, *, takes_inference: bool = True) -> Weights:
         named = compute.inference
         inference = inference_for(folder) if named is None else resolve(named)
     device = pick_device(compute.device)
-    return Weights(folder, inference, device, pick_dtype(compute.dtype, device))
+    compiled = compute.compile == "on"
+    return Weights(folder, inference, device, pick_dtype(compute.dtype, device), compiled)
+
+
+def compile_network(network: nn.Module) -> None:
+    """Have a network compiled when it is first called with pictures of some number and size."""
+    # The cached masks of attention depend on sizes alone; tracing through the cache is right.
+    warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+    network.compile(dynamic=False)
 
 
 def use_threads(text: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from lavps_cli.catalog import (
     ArchName,
     BoundaryName,
+    CostName,
     CropName,
     DownsampleName,
     DtypeName,
@@ -66,6 +67,7 @@ class Compute:
     tile: str = "auto"
     overlap: int | None = None
     batch_size: str = "auto"
+    compile: SwitchName = "off"
     threads: str = "auto"
     max_pixels: str = "200M"
 
@@ -192,6 +194,9 @@ class CalibrationRequest:
     margin: float | None = None
     level: float = 0.05
     grid: str = "quick"
+    cost: CostName = "time"
+    batch: int = 1
+    """Images that are restored at once."""
     max_time: str | None = None
     training_time: str | None = None
     compute: Compute = Compute()

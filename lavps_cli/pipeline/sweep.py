@@ -77,7 +77,7 @@ class Sweep:
         until: float = float("inf"),
         on_image: Callable[[int, int], None] = lambda done, left: None,
     ) -> tuple[list[Candidate], int]:
-        """Measure image by image; return the candidates that were not dropped, and the images.
+        """Measure batch by batch; return the candidates that were not dropped, and the images.
 
         Every candidate gets two images, late or not.
 
@@ -88,40 +88,46 @@ class Sweep:
         """
         names = self.bench.pictures.names[self.split]
         alive = list(candidates)
-        for place in range(len(names)):
-            if place >= 2 and time.monotonic() > until:
-                return alive, place
-            for group in _groups(alive, share=self.share and not self._coarse(place)):
-                self._group(group, place)
+        for first in range(0, len(names), self.bench.batch):
+            if first >= 2 and time.monotonic() > until:
+                return alive, first
+            places = range(first, min(first + self.bench.batch, len(names)))
+            for group in _groups(alive, share=self.share and not self._coarse(places)):
+                self._group(group, places)
             if self.race:
-                alive = self._race(alive, place + 1)
-            on_image(place + 1, len(alive))
+                alive = self._race(alive, places.stop)
+            on_image(places.stop, len(alive))
         return alive, len(names)
 
-    def _coarse(self, place: int) -> bool:
+    def _coarse(self, places: Sequence[int]) -> bool:
         """Return whether a hole is filled in the reduced picture first, by each run for itself."""
         if not self.bench.model().any_scale:
             return False
-        return reduced(self.bench.problem(self.family, place, self.split)[1]) is not None
+        return reduced(self.bench.problem(self.family, places, self.split)[1]) is not None
 
-    def _group(self, group: list[Candidate], place: int) -> None:
+    def _lacks(self, candidate: Candidate, place: int) -> bool:
+        image = self.bench.pictures.names[self.split][place]
+        return self.book.get((candidate.config.digest, image, self.bench.seed)) is None
+
+    def _group(self, group: list[Candidate], places: Sequence[int]) -> None:
         """Measure candidates with a common beginning; the one with the latest script-T first."""
-        image, seed = self.bench.pictures.names[self.split][place], self.bench.seed
-        missing = [c for c in group if self.book.get((c.config.digest, image, seed)) is None]
+        missing = [c for c in group if any(self._lacks(c, place) for place in places)]
         missing.sort(key=lambda c: -early_steps(c.options))
         snapshots: dict[int, Snapshot] = {}
         for candidate in missing:
             begun = snapshots.get(early_steps(candidate.options))
             keep = {early_steps(c.options) for c in missing} - {0} if not snapshots else set()
-            record, kept = self.bench.measure_part(
-                candidate.config, candidate.options, self.family, place, self.split,
+            records, kept = self.bench.measure_part(
+                candidate.config, candidate.options, self.family, places, self.split,
                 begun=begun, keep=keep if len(missing) > 1 else (),
             )  # fmt: skip
             snapshots |= kept
             shared = begun.nfe + 2 * begun.nbe if begun is not None else 0.0
-            self.saved.shared += shared
-            self.saved.done += record.units - shared
-            self.book.add(record)
+            for place, record in zip(places, records, strict=True):
+                self.saved.shared += shared
+                self.saved.done += record.units - shared
+                if self._lacks(candidate, place):
+                    self.book.add(record)
 
     def _race(self, alive: list[Candidate], images: int) -> list[Candidate]:
         """Drop what is dominated; methods have fronts of their own."""

@@ -1,7 +1,6 @@
 """lavps train: from flags to a run folder."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,7 +21,13 @@ from lavps_cli.models.hdit import HDiT, HDiTConfig
 from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
 from lavps_cli.models.preconditioning import PreconditionedDenoiser, hdit_denoiser
 from lavps_cli.pipeline.cache import cache_folder
-from lavps_cli.pipeline.model import pick_device, pick_dtype, use_threads, warn_of_slow_bf16
+from lavps_cli.pipeline.model import (
+    compile_network,
+    pick_device,
+    pick_dtype,
+    use_threads,
+    warn_of_slow_bf16,
+)
 from lavps_cli.pipeline.requests import TrainingRequest
 from lavps_cli.pipeline.results import Listener, Progress
 from lavps_cli.pipeline.train_export import (
@@ -194,9 +199,9 @@ def _set_up(request: TrainingRequest, device: torch.device) -> _Setup:
     backbone = network if isinstance(network, HDiT) else network.backbone
     shape = backbone.config
     if request.compile == "on" or (request.compile == "auto" and device.type == "cuda"):
-        # The cached masks of attention depend on sizes alone; tracing through the cache is right.
-        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
-        backbone.compile()
+        compile_network(backbone)
+        if prior is not None:
+            compile_network(prior.network)
     rows = shares(request.batch_size, rank(), world(), parts)
     return _Setup(request, sizes, device, autocast, rows, shape, network, prior)
 

@@ -13,6 +13,7 @@ from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.types import Image
 from lavps_cli.models.inference import AmortisedInference
+from lavps_cli.operators.per_picture import of_rows
 from lavps_cli.training.amortisation import gain_over_bridge, inference_loss
 from lavps_cli.training.contexts import Trajectories
 from lavps_cli.training.families import Family
@@ -93,7 +94,7 @@ class InferenceObjective:
             problem,
             sigma_y=self.families[i].sigma_y,
             rows=rows,
-            generator=generator_of(self.seed, _NOISE, i),
+            generator=generator_of(self.seed, _NOISE, i, device=self.device),
             highest=1 - self.switch_ratio,
         )
 
@@ -105,21 +106,7 @@ class InferenceObjective:
         self.waited += time.perf_counter() - started
         generator = generator_of(self.seed, _OPERATOR, i, draw)
         A = self.families[i].draw(rows.total, self.size, generator)
-        return x, of_rows(A, rows, self.device)
-
-
-def of_rows(A: LinearOperator, rows: Rows, device: torch.device) -> LinearOperator:
-    """Return the operator with the parameters of some rows, on the device of the pictures."""
-    values = {
-        name: (value[rows.slice] if value.ndim == PER_PICTURE[name] else value).to(device)
-        for name, value in vars(A).items()
-        if isinstance(value, Tensor)
-    }
-    return type(A)(**(vars(A) | values)) if values else A
-
-
-PER_PICTURE = {"mask": 4, "kernel": 3}
-"""Axes that the parameters of operators have when they differ between pictures."""
+        return x, of_rows(A, rows.slice, self.device)
 
 
 def _joined(states: list[list[dict[str, Tensor]]]) -> dict[str, Tensor]:

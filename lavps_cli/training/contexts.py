@@ -18,7 +18,7 @@ from lavps_cli.core.gaussian import DiagonalGaussian, bridge, forward_kernel
 from lavps_cli.core.likelihood import Likelihood, corrupt
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.schedule import over
-from lavps_cli.core.types import Image
+from lavps_cli.core.types import Image, Time
 from lavps_cli.core.variational import Context, context
 from lavps_cli.models.inference import measured
 from lavps_cli.training.rows import Rows
@@ -36,7 +36,7 @@ class Trajectories:
         sigma_y: Noise of the observations, on the [-1, 1] scale.
         rows: Which rows of the whole batch these are; all processes draw noise for the whole batch
             and keep theirs.
-        generator: On the CPU; the only source of randomness beside `problem`.
+        generator: On the device of the pictures; the only source of randomness beside `problem`.
         num_steps: K of each trajectory is drawn from this range, uniform in its logarithm.
         life: Contexts drawn before all pictures, and so the operators, are drawn anew.
         highest: Trajectories begin at t <= `highest` T, the range of times to be learnt.
@@ -75,7 +75,11 @@ class Trajectories:
     def load(self, state: dict[str, Tensor]) -> None:
         """Go on from `state`, whose tensors have the rows of the whole batch."""
         self._age, self._draws = (int(n) for n in state["age"])
-        self.generator.set_state(state["generator"])
+        kept = state["generator"]
+        if len(kept) == len(self.generator.get_state()):
+            self.generator.set_state(kept)
+        else:  # Of another kind of device.
+            self.generator.manual_seed(self._age + self.life * self._draws)
         if self._draws:
             self._x, A = self.problem(self._draws - 1)
             rows = {name: value[self.rows.slice] for name, value in state.items()}
@@ -110,15 +114,13 @@ class Trajectories:
         """
         schedule = self.denoiser.schedule
         xs = q.at(self.normal_like(q.mu)) + self.unmeasured(c, self.shift_to_clean(c) - shift)
-        xt = forward_kernel(schedule, xs, c.s, c.t)
-        x0, self._xt_next = self.denoiser(xs, c.s), xt.at(self.normal_like(xs))
-        self._k = self._k - 1
-        arrived = self._k < 2
-        fresh = self.normal_like(xs)
-        if bool(arrived.any()):
-            self._k[arrived] = self._first(self._K[arrived])
-            self._xt_next[arrived], x0[arrived] = self._begun(arrived, fresh[arrived])
-        self._x0 = x0
+        xt = forward_kernel(schedule, xs, c.s, c.t).at(self.normal_like(xs))
+        arrived = self._k <= 2
+        self._k = torch.where(arrived, self._first(self._K), self._k - 1)
+        t_next, begun = self._begun(self.normal_like(xs))
+        rows = arrived.to(xs.device)[:, None, None, None]
+        self._xt_next = torch.where(rows, begun, xt)
+        self._x0 = self.denoiser(torch.where(rows, begun, xs), torch.where(arrived, t_next, c.s))
 
     def _restart(self) -> None:
         """Draw everything anew, each trajectory begun in its middle with a noisy clean picture."""
@@ -127,21 +129,19 @@ class Trajectories:
         x, clean = self._x, A(self._x)
         self._likelihood = corrupt(A, clean, self.sigma_y, self.normal_like(clean))
         low, high = (torch.tensor(float(n), dtype=torch.float64).log() for n in self.num_steps)
-        u, v = (self.rows.uniform(self.generator, dtype=torch.float64) for _ in range(2))
+        u, v = (self.rows.uniform(self.generator, dtype=torch.float64).cpu() for _ in range(2))
         self._K = (low + (high - low) * u).exp().round()
         self._k = (2 + (self._first(self._K) - 2) * v).round()
-        everything = torch.ones(len(x), dtype=torch.bool)
-        self._xt_next, self._x0 = self._begun(everything, self.normal_like(x))
+        t_next, self._xt_next = self._begun(self.normal_like(x))
+        self._x0 = self.denoiser(self._xt_next, t_next)
         self._age = 0
 
     def _first(self, K: Tensor) -> Tensor:
         """Return the first step of trajectories of K steps."""
         return (self.highest * K).floor().clamp(min=2).minimum(K - 1)
 
-    def _begun(self, which: Tensor, noise: Image) -> tuple[Image, Image]:
-        """Return x_t of the step before the present one, from the clean picture, and its x_0."""
-        schedule = self.denoiser.schedule
-        x, t_next = self._x[which], (self._k[which] + 1) / self._K[which] * schedule.T
-        xt_next = over(schedule.sigma(t_next), x) * noise
-        xt_next = over(schedule.alpha(t_next), x) * x + xt_next
-        return xt_next, self.denoiser(xt_next, t_next)
+    def _begun(self, noise: Image) -> tuple[Time, Image]:
+        """Return the time of the step before the present one, and x_t there of clean pictures."""
+        schedule, x = self.denoiser.schedule, self._x
+        t_next = (self._k + 1) / self._K * schedule.T
+        return t_next, over(schedule.alpha(t_next), x) * x + over(schedule.sigma(t_next), x) * noise

@@ -32,7 +32,7 @@ def denoising_loss(
     batch; the weight makes the network's target of unit variance at every level.
     """
     rows = whole(len(x)) if rows is None else rows
-    place = torch.arange(rows.total)[rows.slice]
+    place = torch.arange(rows.total, device=generator.device)[rows.slice]
     quantile = (place + rows.uniform(generator)) / rows.total
     w = rows.normal(tuple(x.shape[1:]), generator).to(x)
     log_ratio = log_mean + log_std * torch.special.ndtri(quantile.clamp(1e-5, 1 - 1e-5))
@@ -82,7 +82,7 @@ class PriorObjective:
             self._ahead = Prefetch(self._batch, count(index))
         x, self._next = next(self._ahead), index + 1
         rows = self._rows(step, part)
-        generator = generator_of(self.seed, _PURPOSE, step)
+        generator = generator_of(self.seed, _PURPOSE, step, device=self.device)
         return denoising_loss(
             self.network, x.to(self.device), generator, rows=rows, autocast=self.autocast
         )

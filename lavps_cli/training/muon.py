@@ -5,7 +5,7 @@ takes far longer than the training step itself; and it came with PyTorch 2.9.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -19,17 +19,17 @@ ITERATIONS = 5
 EPS = 1e-7
 
 
-def orthogonalised(matrix: Float[Tensor, " m n"]) -> Float[Tensor, " m n"]:
-    """Return about U V^T of the singular value decomposition, by Newton-Schulz iterations."""
+def orthogonalised(matrices: Float[Tensor, "k m n"]) -> Float[Tensor, "k m n"]:
+    """Return about U V^T of the singular value decompositions, by Newton-Schulz iterations."""
     a, b, c = COEFFICIENTS
-    precise = not multiplies_bf16(matrix.device)
-    x = matrix.float() if precise else matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
+    precise = not multiplies_bf16(matrices.device)
+    x = matrices.float() if precise else matrices.bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
-    x = x / x.norm().clamp(min=EPS)
+    x = x / x.flatten(1).norm(dim=1).clamp(min=EPS)[:, None, None]
     for _ in range(ITERATIONS):
         gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
 
@@ -56,17 +56,25 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Take one step; `closure` is not called."""
         for group in self.param_groups:
-            lr, momentum = group["lr"], group["momentum"]
+            # Those of one shape at once: one by one, a GPU would mostly wait for the next call.
+            shapes: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = torch.zeros_like(parameter)
-                mean = state["momentum_buffer"]
-                mean.lerp_(parameter.grad, 1 - momentum)
-                update = orthogonalised(parameter.grad.lerp(mean, momentum))
-                parameter.mul_(1 - lr * group["weight_decay"])
-                # An orthogonal m x n matrix has entries of 1 / sqrt(max(m, n)); AdamW's are 0.2.
-                size = 0.2 * max(parameter.shape) ** 0.5
-                parameter.add_(update.to(parameter), alpha=-lr * size)
+                if parameter.grad is not None:
+                    shapes.setdefault(parameter.shape, []).append(parameter)
+            for shape, several in shapes.items():
+                self._step(several, shape, group)
+
+    def _step(self, several: list[Tensor], shape: torch.Size, group: dict[str, Any]) -> None:
+        lr, momentum = group["lr"], group["momentum"]
+        for parameter in several:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        gradients = [cast(Tensor, parameter.grad) for parameter in several]
+        means = [self.state[parameter]["momentum_buffer"] for parameter in several]
+        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, means, momentum)
+        updates = orthogonalised(torch.stack(ahead)).to(several[0].dtype)
+        torch._foreach_mul_(several, 1 - lr * group["weight_decay"])
+        # An orthogonal m x n matrix has entries of 1 / sqrt(max(m, n)); AdamW's are 0.2.
+        size = 0.2 * max(shape) ** 0.5
+        torch._foreach_add_(several, list(updates), alpha=-lr * size)

@@ -46,5 +46,4 @@ def rate(step: int, done: float, lr: float, warmup: int) -> float:
 @torch.no_grad()
 def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
     """Move the average: average <- decay average + (1 - decay) module."""
-    for mean, parameter in zip(average.parameters(), module.parameters(), strict=True):
-        mean.lerp_(parameter, 1 - decay)
+    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)

@@ -93,7 +93,7 @@ def test_every_setting_is_in_the_digest() -> None:
     changes: dict[str, object] = {
         "method": "mgdm", "options": {"num_steps": 5, "lr": 0.3}, "model": "m", "inference": "i",
         "task": "sr:2", "sigma_y": 0.1, "size": 32, "device": "d", "dtype": "bf16", "threads": 2,
-        "coverage": 19,
+        "coverage": 19, "batch": 2,
     }  # fmt: skip
     assert set(changes) == set(asdict(CONFIG))
     digests = {replace(CONFIG, **{k: v}).digest for k, v in changes.items()}  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,22 @@ def test_the_front_is_that_of_the_whole_sweep(bench: Bench, tmp_path: Path) -> N
         return {digests[i] for i in pareto_front(points)}
 
     assert front(raced, alive) == front(plain, everyone)
+
+
+def test_a_record_does_not_depend_on_the_batch(bench: Bench, tmp_path: Path) -> None:
+    (family,) = parse_families("inpaint:pixels@0.3-0.7", 16)
+    options = LavpsOptions(num_steps=5, grad_steps_end=1, switch_ratio=0.6)
+    found = []
+    for each in (bench, replace(bench, batch=3)):
+        candidate = Candidate("lavps", options, each.config("lavps", options, family))
+        book = Book(tmp_path / str(each.batch))
+        assert Sweep(each, family, book, loss).run([candidate])[1] == 4
+        found.append(sorted(book.records.values(), key=lambda r: r.image))
+    for alone, shared in zip(*found, strict=True):
+        assert (alone.image, alone.units, alone.batch) == (shared.image, shared.units, 1)
+        assert (alone.accepted, shared.batch) == (shared.accepted, 3)
+        assert alone.metrics["psnr"] == pytest.approx(shared.metrics["psnr"], abs=1e-3)
+        assert alone.residual == pytest.approx(shared.residual, abs=1e-3)
 
 
 def test_a_late_sweep_gives_every_candidate_two_images(bench: Bench, tmp_path: Path) -> None:

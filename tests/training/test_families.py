@@ -4,8 +4,8 @@ import torch
 from lavps_cli.errors import UsageError
 from lavps_cli.operators.blur import Blur
 from lavps_cli.operators.inpainting import Inpainting
+from lavps_cli.operators.per_picture import of_rows
 from lavps_cli.operators.super_resolution import SuperResolution
-from lavps_cli.training.algorithm1 import of_rows
 from lavps_cli.training.families import parse_families
 from lavps_cli.training.rows import Rows, generator_of
 
@@ -84,7 +84,7 @@ def test_rows_of_an_operator_are_those_of_the_pictures() -> None:
     rows = Rows(2, 3, 6)
     for family in parse_families("sr:4,deblur:21@0.9,deblur:9-27@0-1,inpaint:rect,denoise", 64):
         A = family.draw(6, 64, generator_of(5))
-        own = of_rows(A, rows, torch.device("cpu"))
+        own = of_rows(A, rows.slice, torch.device("cpu"))
         assert torch.allclose(own(x[rows.slice]), A(x)[rows.slice], atol=1e-6)
         if isinstance(A, SuperResolution):
             assert own is A

@@ -12,7 +12,7 @@ def test_orthogonalised_matrices_keep_their_directions_and_lose_their_sizes(
     u, _ = torch.linalg.qr(torch.randn(shape[0], min(shape), generator=generator))
     v, _ = torch.linalg.qr(torch.randn(shape[1], min(shape), generator=generator))
     sizes = torch.linspace(0.2, 3, min(shape))
-    x = orthogonalised((u * sizes) @ v.T).float()
+    x = orthogonalised(((u * sizes) @ v.T)[None]).float()[0]
     found = u.T @ x @ v  # Diagonal, if the directions are kept.
     torch.testing.assert_close(found, found.diagonal().diag(), atol=0.03, rtol=0)
     assert found.diagonal().min() > 0.6
