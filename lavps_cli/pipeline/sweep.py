@@ -19,7 +19,7 @@ from lavps_cli.pipeline.sampling import Snapshot
 from lavps_cli.samplers.lavps import LavpsOptions, early_steps
 from lavps_cli.training.families import Family
 
-LATE = ("grad_steps_end", "lr_end", "switch_ratio")
+LATE = ("grad_steps_end", "lr_end", "switch_ratio", "switch_back")
 """Options that have no effect before script-T."""
 
 

@@ -117,7 +117,9 @@ def gradient_steps_table(result: Speedups) -> Table | None:
 
 def _settings(options: dict[str, Any]) -> str:
     start, end = options["grad_steps_start"], options["grad_steps_end"]
-    return f"K={options['num_steps']} G={start}/{end} r={options['switch_ratio']:g}"
+    back = options.get("switch_back", 1)
+    until = f"-{back:g}" if back < 1 else ""
+    return f"K={options['num_steps']} G={start}/{end} r={options['switch_ratio']:g}{until}"
 
 
 def evaluation_table(result: Evaluation) -> Table:

@@ -41,13 +41,15 @@ class LavpsOptions:
     grad_steps_start: int = 1
     """G_start, gradient steps outside script-T (early, noisy times)."""
     grad_steps_end: int = 1
-    """G_end, gradient steps inside script-T (late times), from an accepted start."""
+    """G_end, gradient steps inside script-T (later times), from an accepted start."""
     lr: float = 0.3
     """eta, step size of Adam; in deviations of the bridge when whitened."""
     lr_end: float = 0.03
     """The same from an accepted start, which is too near the optimum for steps of `lr`."""
     switch_ratio: float = 0.8
     """r_switch: script-T holds the last 1 - r_switch of the time grid."""
+    switch_back: float = 1.0
+    """Share of the time grid after which script-T ends; 1 as in the paper."""
     num_denoise: int = 1
     """M, DDIM steps from s to 0."""
     num_gibbs: int = 1
@@ -71,8 +73,9 @@ class LavpsOptions:
         for name in ("lr", "lr_end"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be positive.")
-        if not 0 <= self.switch_ratio <= 1:
-            raise UsageError(f"switch_ratio is {self.switch_ratio}; it must be in [0, 1].")
+        for name in ("switch_ratio", "switch_back"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be in [0, 1].")
         for name, allowed in (
             ("grid", ("vp", "flow")),
             ("renoise", ("bridge", "forward")),
@@ -86,8 +89,20 @@ class LavpsOptions:
 
 def early_steps(options: LavpsOptions) -> int:
     """Return the number of steps before script-T, on which G_end and lambda_phi have no effect."""
-    switch = round((1 - options.switch_ratio) * options.num_steps)
-    return min(max(options.num_steps - 1 - switch, 0), options.num_steps - 2)
+    return min(max(options.num_steps - script_t(options).stop, 0), options.num_steps - 2)
+
+
+def script_t(options: LavpsOptions) -> range:
+    """Return the steps k of script-T, where G_end applies and lambda_phi is used.
+
+    The paper's lasts to the end. It may end before: at the last, least noisy times the predicted
+    start gains little, and gradient steps through the prior bring out more detail.
+    """
+    first, last = (
+        round((1 - ratio) * options.num_steps)
+        for ratio in (options.switch_back, options.switch_ratio)
+    )
+    return range(first + 1, last + 1)
 
 
 def evaluations(options: LavpsOptions, warm: bool) -> tuple[int, int]:
@@ -97,10 +112,9 @@ def evaluations(options: LavpsOptions, warm: bool) -> tuple[int, int]:
         options: The settings.
         warm: Whether there is an inference model, whose evaluations count too.
     """
-    early = early_steps(options)
     nfe, nbe = 1, 0
-    for done in range(options.num_steps - 2):
-        late = done >= early
+    for k in range(options.num_steps - 1, 1, -1):
+        late = k in script_t(options)
         grad = options.grad_steps_end if late else options.grad_steps_start
         offered = warm and late
         reused = offered and grad == 0 and options.num_denoise == 1
@@ -190,7 +204,6 @@ def lavps(
     """
     schedule, num_steps = denoiser.schedule, options.num_steps
     times = time_grid(schedule, num_steps, options.grid)
-    switch = round((1 - options.switch_ratio) * num_steps)
     if begun is None:
         xt = standard_normal(shape, noise, likelihood.y.dtype)  # line 1
         x0 = denoiser(xt, times[-1])  # line 2
@@ -199,7 +212,7 @@ def lavps(
     done = 0 if begun is None else begun.done
     for k in range(num_steps - 1 - done, 1, -1):  # line 3
         s, t, t_next = times[k - 1], times[k], times[k + 1]  # line 4, all weight on t_{k-1}
-        late = k <= switch
+        late = k in script_t(options)
         xt_next = xt
         xt = bridge(schedule, x0, xt_next, s=t, t=t_next).sample(noise)  # line 5
         for _ in range(options.num_gibbs):  # line 6

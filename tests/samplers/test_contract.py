@@ -20,7 +20,7 @@ from lavps_cli.core.variational import Context, InferenceModel
 from lavps_cli.errors import LavpsError, UsageError
 from lavps_cli.models.analytic import GaussianPrior, MixturePrior
 from lavps_cli.samplers.dps import DpsOptions, dps
-from lavps_cli.samplers.lavps import LavpsOptions, early_steps, lavps
+from lavps_cli.samplers.lavps import LavpsOptions, early_steps, evaluations, lavps
 
 CPU = torch.device("cpu")
 SHAPE = (1, 3, 4)
@@ -99,7 +99,7 @@ def test_seeds_fix_the_result_and_different_seeds_differ(name: str) -> None:
         {"num_denoise": 3, "num_gibbs": 2, "grad_steps_start": 3, "switch_ratio": 0.3},
         {"coordinates": "raw", "lr": 0.03, "renoise": "forward", "grid": "vp"},
         {"stochastic": False, "num_denoise": 3},
-        {"grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.2},
+        {"grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.2, "switch_back": 0.7},
     ],
     ids=["defaults", "repeated", "printed", "eta0", "amortised"],
 )
@@ -152,6 +152,20 @@ def test_the_model_is_asked_in_the_last_part_of_the_grid_only() -> None:
     assert all(step.accepted.shape == (2,) for step in steps[13:])
     _, steps, _ = run(LavpsOptions(num_steps=20, switch_ratio=0.7))
     assert all(step.accepted is None for step in steps)
+
+
+def test_script_t_may_end_before_the_last_times() -> None:
+    options = LavpsOptions(
+        num_steps=20, grad_steps_start=1, grad_steps_end=0, switch_ratio=0.2, switch_back=0.7
+    )
+    _, steps, denoiser = run(options, Always())
+    # Script-T is 6 < k <= 16.
+    assert [step.accepted is not None for step in steps] == [False] * 3 + [True] * 10 + [False] * 5
+    assert (denoiser.nfe, denoiser.nbe) == (1 + 2 * 8 + 2 * 10, 8)
+    nfe, nbe = evaluations(options, warm=True)
+    assert (nfe, nbe) == (denoiser.nfe + 10, denoiser.nbe)  # With those of the model itself.
+    nowhere, _, _ = run(replace(options, switch_back=0.2), Nudged())
+    assert torch.equal(nowhere, run(replace(options, switch_ratio=1.0))[0])
 
 
 @pytest.mark.parametrize("with_model", [False, True])
@@ -251,6 +265,7 @@ def unchecked() -> Iterator[None]:
         ("lr", float("inf")),
         ("switch_ratio", -0.1),
         ("switch_ratio", 1.1),
+        ("switch_back", 1.1),
         ("grid", "cosine"),
         ("renoise", "again"),
         ("coordinates", "polar"),
