@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -41,11 +41,14 @@ from lavps_cli.pipeline.sampling import draw
 from lavps_cli.samplers.lavps import LavpsOptions
 
 SEEN, UNSEEN = ("sr4", "deblur", "centre", "rectangle"), ("pixels", "deblur-ood")
-# K, G_start, G_end, r_switch; None is MGDM.
-GRID: list[tuple[int, int, int, float | None]] = [
-    (8, 1, 1, None), (16, 1, 1, None), (20, 2, 2, None), (36, 2, 2, None), (60, 2, 2, None),
-    (8, 0, 0, 0.0), (15, 0, 0, 0.0), (15, 2, 0, 0.5), (26, 2, 0, 0.5), (16, 1, 1, 0.5),
-    (20, 2, 2, 0.5),
+Setting: TypeAlias = tuple[int, int, int, float | None]
+"""K, G_start, G_end, and where script-T ends (`switch_back`; it begins at once). None is MGDM."""
+GRID: list[Setting] = [
+    (8, 1, 1, None), (16, 1, 1, None), (12, 2, 2, None), (20, 2, 2, None), (30, 1, 1, None),
+    (36, 2, 2, None), (60, 2, 2, None),
+    (8, 0, 0, 1.0), (15, 0, 0, 1.0), (8, 1, 0, 0.7), (12, 1, 0, 0.7), (12, 1, 0, 0.8),
+    (20, 1, 0, 0.7), (20, 1, 0, 0.8), (20, 2, 0, 0.7), (36, 1, 0, 0.75), (36, 2, 0, 0.7),
+    (16, 1, 1, 0.8), (20, 2, 2, 0.7),
 ]  # fmt: skip
 Row = dict[str, Any]
 
@@ -88,16 +91,17 @@ def batches(first: int, count: int, size: int) -> Iterator[list[int]]:
 def measure(
     weights: Any, distance: Any, task: str, x: Image, numbers: list[int], setting: Any
 ) -> list[Row]:
-    num_steps, start, end, ratio = setting
+    num_steps, start, end, back = setting
     options = LavpsOptions(
-        num_steps=num_steps, grad_steps_start=start, grad_steps_end=end, switch_ratio=ratio or 0.0
-    )
+        num_steps=num_steps, grad_steps_start=start, grad_steps_end=end, switch_ratio=0.0,
+        switch_back=1.0 if back is None else back,
+    )  # fmt: skip
     model, device = weights.model(Tiling(0, 0)), weights.device
     seen = likelihood(task, x, numbers)
     A = of_rows(seen.A, slice(None), device)
     drawn = draw(
         model, replace(seen, y=seen.y.to(device), A=A), options,
-        method="mgdm" if ratio is None else "lavps", shape=tuple(x.shape[1:]), seeds=numbers,
+        method="mgdm" if back is None else "lavps", shape=tuple(x.shape[1:]), seeds=numbers,
         coarse=False,
     )  # fmt: skip
     x, seconds = x.to(device), drawn.seconds / len(x)
@@ -160,12 +164,12 @@ def report(rows: list[Row]) -> None:
 
         count = len({r["number"] for r in task})
         print(f"\n### {name}, {count} pictures\n")
-        print("| method | K | G | r | units | s | PSNR | SSIM | distance |")
+        print("| method | K | G | back | units | s | PSNR | SSIM | distance |")
         print("|---|---|---|---|---|---|---|---|---|")
         for s in sorted(settings, key=lambda s: mean(s, "units")):
             method = "MGDM" if s[3] is None else "LAVPS"
-            ratio = "" if s[3] is None else s[3]
-            print(f"| {method} | {s[0]} | {s[1]}/{s[2]} | {ratio} | {mean(s, 'units'):.0f} | "
+            back = "" if s[3] is None else s[3]
+            print(f"| {method} | {s[0]} | {s[1]}/{s[2]} | {back} | {mean(s, 'units'):.0f} | "
                   f"{mean(s, 'seconds'):.2f} | {mean(s, 'psnr'):.2f} | {mean(s, 'ssim'):.3f} | "
                   f"{mean(s, 'distance'):.3f} |")  # fmt: skip
         cold = [s for s in settings if s[3] is None]
@@ -186,7 +190,7 @@ def report(rows: list[Row]) -> None:
             text = "no LAVPS setting is as good"
             if good:
                 w = good[0]
-                text = (f"LAVPS K={w[0]} G={w[1]}/{w[2]} r={w[3]}: "
+                text = (f"LAVPS K={w[0]} G={w[1]}/{w[2]} back={w[3]}: "
                         f"{mean(s, 'units') / mean(w, 'units'):.2f} times by units, "
                         f"{mean(s, 'seconds') / mean(w, 'seconds'):.2f} by time")  # fmt: skip
             print(f"- K={s[0]} G={s[1]}/{s[2]}, {mean(s, 'units'):.0f} units: {text}")
@@ -197,7 +201,7 @@ def report(rows: list[Row]) -> None:
                 for key in ("psnr", "distance"):
                     gain = gains(task, same, w, key)
                     half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
-                    print(f"- K={w[0]} G={w[1]}/{w[2]} r={w[3]}: {key} better by "
+                    print(f"- K={w[0]} G={w[1]}/{w[2]} back={w[3]}: {key} better by "
                           f"{gain.mean():+.3f} +- {half:.3f}")  # fmt: skip
 
 
@@ -220,7 +224,7 @@ def main() -> None:
     elif given.what == "run":
         report(run(given, given.tasks.split(","), GRID))
     else:
-        report(run(given, ["rectangle", "pixels9"], [(100, 2, 2, None)]))
+        report(run(given, ["rectangle", "pixels9"], [(100, 2, 2, None), (36, 2, 0, 0.7)]))
 
 
 if __name__ == "__main__":
