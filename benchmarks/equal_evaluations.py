@@ -18,6 +18,7 @@ from sampler_options import crops, load_distance
 from lavps_cli.core.denoiser import CountedDenoiser
 from lavps_cli.core.gaussian import DiagonalGaussian
 from lavps_cli.core.noise import Noise
+from lavps_cli.core.precision import multiplies_bf16
 from lavps_cli.core.step import Step
 from lavps_cli.core.variational import Context
 from lavps_cli.samplers.lavps import LavpsOptions, lavps
@@ -25,14 +26,15 @@ from lavps_cli.weights.checkpoint import load_denoiser, load_inference
 from lavps_cli.weights.index import inference_for, resolve
 
 SEEN, UNSEEN = ("sr4", "deblur21", "centre"), ("sr8", "deblur35", "pixels")
-# Gradient steps outside and inside script-T, switch ratio (None: no inference model), and the mean
-# units a diffusion step takes.
-METHODS: dict[str, tuple[int, int, float | None, float]] = {
+# Gradient steps outside and inside script-T, where script-T begins and ends (None: no inference
+# model), and the mean units a diffusion step takes.
+METHODS: dict[str, tuple[int, int, tuple[float, float] | None, float]] = {
     "MGDM G=1": (1, 1, None, 4),
     "MGDM G=2": (2, 2, None, 7),
-    "LAVPS r=0.5": (2, 0, 0.5, 5),
-    "LAVPS r=0.7": (2, 0, 0.7, 5.8),
-    "LAVPS r=0": (0, 0, 0.0, 3),
+    "LAVPS 0.5-1": (2, 0, (0.5, 1.0), 5),
+    "LAVPS 0-1": (0, 0, (0.0, 1.0), 3),
+    "LAVPS 0-0.8": (1, 0, (0.0, 0.8), 3.2),
+    "LAVPS 0-0.7": (2, 0, (0.0, 0.7), 4.2),
 }
 
 
@@ -45,10 +47,11 @@ def main() -> None:
     parser.add_argument("--distance", type=Path)
     given = parser.parse_args()
     home = resolve(given.model)
-    denoiser = load_denoiser(home, device=CPU, autocast=torch.bfloat16)
+    autocast = torch.bfloat16 if multiplies_bf16(CPU) else None
+    denoiser = load_denoiser(home, device=CPU, autocast=autocast)
     beside = inference_for(home)
     assert beside is not None
-    model = load_inference(beside, device=CPU, autocast=torch.bfloat16)
+    model = load_inference(beside, device=CPU, autocast=autocast)
     distance = load_distance(given.distance)
     x = crops(given.size)
     tasks = given.tasks.split(",")
@@ -56,14 +59,15 @@ def main() -> None:
         f"{'units':>6} {'method':<10} {'K':>4} {'took':>5}  " + "  ".join(f"{t:>14}" for t in tasks)
     )
     for units in map(int, given.units.split(",")):
-        for name, (start, end, switch_ratio, cost) in METHODS.items():
+        for name, (start, end, used, cost) in METHODS.items():
             num_steps = 2 + int(units / cost)
-            amortised = switch_ratio is not None
+            switch_ratio, switch_back = used or (0.0, 1.0)
             options = LavpsOptions(
                 num_steps=num_steps,
                 grad_steps_start=start,
                 grad_steps_end=end,
-                switch_ratio=switch_ratio or 0.0,
+                switch_ratio=switch_ratio,
+                switch_back=switch_back,
             )
             cells, took = [], 0.0
             for task in tasks:
@@ -79,7 +83,7 @@ def main() -> None:
 
                 xhat = lavps(
                     counted, problem(task, x), options, shape=tuple(x.shape),
-                    noise=Noise(range(len(x)), CPU), inference=inference if amortised else None,
+                    noise=Noise(range(len(x)), CPU), inference=inference if used else None,
                     on_step=step,
                 )  # fmt: skip
                 took = counted.nfe + 2 * counted.nbe + calls[0]
