@@ -19,6 +19,7 @@ TrainPresetName: TypeAlias = Literal["tiny", "small", "base"]
 CropName: TypeAlias = Literal["auto", "whole", "random"]
 OptimizerName: TypeAlias = Literal["auto", "muon", "adamw"]
 SwitchName: TypeAlias = Literal["auto", "on", "off"]
+ParallelName: TypeAlias = Literal["ddp", "fsdp"]
 CostName: TypeAlias = Literal["time", "evaluations"]
 
 SCALES = (2, 3, 4, 8)

@@ -130,6 +130,14 @@ def train(
         str | None,
         unset(COMPUTE, "--gpus", metavar="N|all", help="Start so many processes, as torchrun."),
     ] = None,
+    parallel: Annotated[
+        catalog.ParallelName,
+        option(
+            COMPUTE,
+            "--parallel",
+            help="Of several processes: ddp has the network in each, fsdp a share of it.",
+        ),
+    ] = "ddp",
     resume: Annotated[
         str,
         option(OUTPUT, "--resume", metavar="auto|never", help="auto: go on with the run there."),
@@ -201,6 +209,7 @@ def train(
         optimizer=optimizer,
         dtype=dtype,
         compile=compile_network,
+        parallel=parallel,
         device=device,
         threads=threads,
         seed=seed,

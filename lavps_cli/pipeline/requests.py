@@ -12,6 +12,7 @@ from lavps_cli.catalog import (
     ExistingName,
     FormatName,
     OptimizerName,
+    ParallelName,
     PresetName,
     StageName,
     SwitchName,
@@ -137,6 +138,7 @@ class TrainingRequest:
     optimizer: OptimizerName = "auto"
     dtype: DtypeName = "auto"
     compile: SwitchName = "auto"
+    parallel: ParallelName = "ddp"
     device: str = "auto"
     threads: str = "auto"
     seed: int = 0

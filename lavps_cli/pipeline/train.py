@@ -198,7 +198,9 @@ def _set_up(request: TrainingRequest, device: torch.device) -> _Setup:
     network = network.to(device).train().requires_grad_(True)
     backbone = network if isinstance(network, HDiT) else network.backbone
     shape = backbone.config
-    if request.compile == "on" or (request.compile == "auto" and device.type == "cuda"):
+    divided = world() > 1 and request.parallel == "fsdp"
+    pays = device.type == "cuda" and not divided
+    if request.compile == "on" or (request.compile == "auto" and pays):
         compile_network(backbone)
         if prior is not None:
             compile_network(prior.network)
@@ -325,6 +327,7 @@ def _options(request: TrainingRequest, parts: int) -> TrainOptions:
         ema=request.ema,
         optimizer=request.optimizer,
         batch=request.batch_size,
+        parallel=request.parallel,
         parts=parts,
         log_every=request.log_every,
         save_every=request.save_every,

@@ -13,8 +13,8 @@ CONFIG = "config.toml"
 FREE = frozenset(
     {
         "output", "resume", "duration", "max_time", "save_every", "keep", "sample_every",
-        "log_every", "log", "device", "threads", "compile", "batch_gpu", "cache", "dry_run",
-        "licence", "start_from",
+        "log_every", "log", "device", "threads", "compile", "parallel", "batch_gpu", "cache",
+        "dry_run", "licence", "start_from",
     }
 )  # fmt: skip
 """What may change when a run goes on."""

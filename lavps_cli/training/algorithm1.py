@@ -63,6 +63,10 @@ class InferenceObjective:
     def network(self) -> nn.Module:
         return self.model.network
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return ("features",)
+
     def loss(self, step: int, part: int) -> tuple[Tensor, Numbers]:
         turn = np.random.default_rng((self.seed, _TURN, step))
         i = int(turn.choice(len(self.families), p=self._chances))

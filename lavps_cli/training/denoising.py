@@ -73,6 +73,10 @@ class PriorObjective:
         self._next = -1
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        return ()
+
+    @property
     def waited(self) -> float:
         return 0.0 if self._ahead is None else self._ahead.waited
 

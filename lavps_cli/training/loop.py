@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lavps_cli.catalog import OptimizerName
+from lavps_cli.catalog import OptimizerName, ParallelName
 from lavps_cli.errors import LavpsError
 from lavps_cli.training import checkpoints
 from lavps_cli.training.log import Line, Log, Numbers
 from lavps_cli.training.optim import optimizers, rate, update_average
 from lavps_cli.training.processes import agreed, is_first, wait, world
+from lavps_cli.training.sharding import gathered_state, load_optimizer, set_sync, shard
 
 Ending: TypeAlias = Literal["done", "time", "interrupted", "terminated"]
 
@@ -30,6 +31,10 @@ class Objective(Protocol):
 
     @property
     def network(self) -> nn.Module: ...
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods of the network that the loss calls, beside those of its parts and `forward`."""
 
     def loss(self, step: int, part: int) -> tuple[Tensor, Numbers]:
         """Return the mean loss over one part of this process's pictures, and numbers to log."""
@@ -66,6 +71,8 @@ class TrainOptions:
     optimizer: OptimizerName = "auto"
     batch: int = 1
     """Pictures a step, of all processes; for the log."""
+    parallel: ParallelName = "ddp"
+    """How several processes divide the work: whole copies of the network, or shares of it."""
     parts: int = 1
     """Over how many parts of the batch the gradient is summed up."""
     log_every: int = 50
@@ -120,28 +127,46 @@ def fit(objective: Objective, options: TrainOptions, run: Path, log: Log, hooks:
         OutputError: Nothing can be written any more; the last checkpoint is kept.
     """
     network = objective.network
-    average = copy.deepcopy(network).eval().requires_grad_(False)
-    optims = optimizers(network, options.optimizer, options.weight_decay)
-    step, before = _resumed(objective, average, optims, log, run, hooks)
-    whole: nn.Module = _Step(objective)
     device = next(network.parameters()).device
-    if world() > 1:
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    state = _newest(run, hooks)
+    if state is not None:
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+    told = average
+    sharded = world() > 1 and options.parallel == "fsdp"
+    if sharded:
+        told = copy.deepcopy(average)
+        for each in (network, average):
+            shard(each, device, objective.methods)
+    optims = optimizers(network, options.optimizer, options.weight_decay)
+    step, before = _resumed(objective, optims, log, state)
+    whole: nn.Module = _Step(objective)
+    if world() > 1 and not sharded:
         whole = DistributedDataParallel(
             whole, device_ids=[device.index] if device.type == "cuda" else None
         )
     started, saved = time.monotonic(), step
+
+    def told_average() -> nn.Module:
+        """Return the average as one whole network; all processes have to call this."""
+        if sharded:
+            told.load_state_dict(gathered_state(average.state_dict()))
+        return told
+
     pace = _Pace(started, step, objective.waited)
     ending: Ending | None = None
 
     def save() -> None:
+        mean = told_average()
         state = {
             "step": step, "seconds": before + time.monotonic() - started,
-            "network": network.state_dict(), "average": average.state_dict(),
-            "optimizers": [optim.state_dict() for optim in optims],
+            "network": gathered_state(network.state_dict()), "average": mean.state_dict(),
+            "optimizers": [gathered_state(optim.state_dict()) for optim in optims],
             "objective": objective.state(), "log": log.state(),
         }  # fmt: skip
         if is_first():
-            checkpoints.save(run, step, state, lambda folder: hooks.export(folder, average, step))
+            checkpoints.save(run, step, state, lambda folder: hooks.export(folder, mean, step))
             checkpoints.prune(run, options.keep)
         wait()
 
@@ -176,10 +201,11 @@ def fit(objective: Objective, options: TrainOptions, run: Path, log: Log, hooks:
                 save()
                 saved = step
             if options.sample_every and step % options.sample_every == 0 and not ending:
+                mean = told_average()
                 if is_first():
-                    hooks.on_sample(step, average)
+                    hooks.on_sample(step, mean)
                 wait()
-    return Trained(average, step, ending or "done")
+    return Trained(told_average(), step, ending or "done")
 
 
 def _accumulated(
@@ -189,12 +215,15 @@ def _accumulated(
     for part in range(options.parts):
         last = part == options.parts - 1
         alone = isinstance(whole, DistributedDataParallel) and not last
+        set_sync(network, last)
         with cast(DistributedDataParallel, whole).no_sync() if alone else nullcontext():
             value, numbers = whole(step, part)
             (value / options.parts).backward()
         log.add(numbers)
-    norm = nn.utils.clip_grad_norm_(network.parameters(), options.grad_clip)
-    log.add({"norm": norm.detach()})
+    norm: Tensor = gathered_state(
+        nn.utils.clip_grad_norm_(network.parameters(), options.grad_clip).detach()
+    )
+    log.add({"norm": norm})
     return norm
 
 
@@ -222,25 +251,26 @@ def _share_done(step: int, seconds: float, options: TrainOptions) -> float:
     return seconds / options.seconds
 
 
-def _resumed(
-    objective: Objective,
-    average: nn.Module,
-    optims: list[torch.optim.Optimizer],
-    log: Log,
-    run: Path,
-    hooks: Hooks,
-) -> tuple[int, float]:
-    """Take up the newest checkpoint, and return its step and the seconds of training so far."""
+def _newest(run: Path, hooks: Hooks) -> dict[str, Any] | None:
+    """Return the state of the newest checkpoint that can be read, None if there is none."""
     state, wrong = checkpoints.load_newest(run)
     for text in wrong:
         hooks.on_warning(f"{text} An earlier checkpoint is taken.")
+    return state
+
+
+def _resumed(
+    objective: Objective,
+    optims: list[torch.optim.Optimizer],
+    log: Log,
+    state: dict[str, Any] | None,
+) -> tuple[int, float]:
+    """Take up a checkpoint, and return its step and the seconds of training so far."""
     if state is None:
         log.load({}, 0)
         return 0, 0.0
-    objective.network.load_state_dict(state["network"])
-    average.load_state_dict(state["average"])
     for optim, values in zip(optims, state["optimizers"], strict=True):
-        optim.load_state_dict(values)
+        load_optimizer(optim, values)
     objective.load(state["objective"])
     log.load(state["log"], state["step"])
     return state["step"], state["seconds"]

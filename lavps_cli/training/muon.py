@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lavps_cli.core.precision import multiplies_bf16
+from lavps_cli.training.sharding import gathered_state, like
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: steepest at zero, about 1 (0.7 to 1.2) from 0.1 on."""
@@ -73,8 +74,10 @@ class Muon(torch.optim.Optimizer):
         means = [self.state[parameter]["momentum_buffer"] for parameter in several]
         torch._foreach_lerp_(means, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, means, momentum)
-        updates = orthogonalised(torch.stack(ahead)).to(several[0].dtype)
+        whole = torch.stack([gathered_state(each) for each in ahead])
+        updates = orthogonalised(whole).to(several[0].dtype)
         torch._foreach_mul_(several, 1 - lr * group["weight_decay"])
         # An orthogonal m x n matrix has entries of 1 / sqrt(max(m, n)); AdamW's are 0.2.
         size = 0.2 * max(shape) ** 0.5
-        torch._foreach_add_(several, list(updates), alpha=-lr * size)
+        own = [like(update, parameter) for update, parameter in zip(updates, several, strict=True)]
+        torch._foreach_add_(several, own, alpha=-lr * size)

@@ -262,23 +262,29 @@ def test_signals_leave_a_checkpoint_and_their_exit_code(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_learn_what_one_does(
-    photos: Path, tmp_path: Path, model_folder: Path
+    photos: Path, tmp_path: Path, model_folder: Path, parallel: str
 ) -> None:
-    """torchrun with gloo: the same losses as one process with the same total batch."""
+    """torchrun with gloo: the same losses as one process with the same total batch.
+
+    A checkpoint of two processes goes on in one.
+    """
     settings = ["train", "--dataset", str(photos), "--prior", str(model_folder), *SMALL]
-    settings += ["--operators", "sr:2,inpaint:rect", "--duration", "12", "--threads", "1"]
+    settings += ["--operators", "sr:2,inpaint:rect", "--threads", "1"]
     curves = []
-    for processes in ([], ["--gpus", "2"]):
+    for processes in ([], ["--gpus", "2", "--parallel", parallel]):
         run = tmp_path / str(len(processes))
-        command = [sys.executable, "-m", "lavps_cli", *settings, "-o", str(run), *processes]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=200, check=False,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        for duration, several in (("8", processes), ("12", [])):
+            command = [sys.executable, "-m", "lavps_cli", *settings, "-o", str(run), *several]
+            done = subprocess.run(
+                [*command, "--duration", duration], capture_output=True, text=True, timeout=200,
+                check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.count("latest") == 1
         curves.append([(x["step"], x["loss"]) for x in read_lines(run / "metrics.jsonl")])
-        assert done.stdout.count("latest") == 1
+        assert curves[-1][-1][0] == 12
     for (step, one), (other_step, two) in zip(*curves, strict=True):
         assert step == other_step
         assert two == pytest.approx(one, rel=1e-4)
