@@ -75,6 +75,16 @@ def train(
         str | None,
         unset(DATA, "--shares", metavar="A,B", help="How often each --dataset is drawn."),
     ] = None,
+    validation: Annotated[
+        str | None,
+        unset(
+            DATA,
+            "--validation",
+            metavar="SRC",
+            help="Pictures that are not trained on, to measure the loss on; of a known name its "
+            "validation split.",
+        ),
+    ] = None,
     cache: Annotated[
         str | None, unset(DATA, "--cache", metavar="DIR", help="Of the decoded pictures.")
     ] = None,
@@ -147,6 +157,9 @@ def train(
     sample_every: Annotated[
         int, option(OUTPUT, "--sample-every", min=0, help="Steps; pictures to look at.")
     ] = 1000,
+    eval_every: Annotated[
+        int, option(OUTPUT, "--eval-every", min=1, help="Steps; the loss on --validation.")
+    ] = 1000,
     log_every: Annotated[int, option(OUTPUT, "--log-every", min=1, help="Steps.")] = 50,
     max_time: Annotated[
         str | None,
@@ -184,8 +197,8 @@ def train(
         _start_processes(gpus)
 
     from lavps_cli.pipeline.requests import TrainingRequest
-    from lavps_cli.pipeline.train import Estimate
     from lavps_cli.pipeline.train import train as run
+    from lavps_cli.pipeline.train_estimate import Estimate
 
     given = {} if operators is None else {"operators": operators}
     request = TrainingRequest(
@@ -218,6 +231,8 @@ def train(
         save_every=save_every,
         keep=keep,
         sample_every=sample_every,
+        validation=validation,
+        eval_every=eval_every,
         log_every=log_every,
         max_time=max_time,
         log=log,

@@ -147,6 +147,8 @@ class TrainingRequest:
     save_every: int = 500
     keep: int = 3
     sample_every: int = 1000
+    validation: str | None = None
+    eval_every: int = 1000
     log_every: int = 50
     max_time: str | None = None
     log: str = "jsonl"

@@ -14,7 +14,7 @@ FREE = frozenset(
     {
         "output", "resume", "duration", "max_time", "save_every", "keep", "sample_every",
         "log_every", "log", "device", "threads", "compile", "parallel", "batch_gpu", "cache",
-        "dry_run", "licence", "start_from",
+        "dry_run", "licence", "start_from", "validation", "eval_every",
     }
 )  # fmt: skip
 """What may change when a run goes on."""

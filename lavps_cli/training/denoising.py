@@ -91,6 +91,12 @@ class PriorObjective:
             self.network, x.to(self.device), generator, rows=rows, autocast=self.autocast
         )
 
+    def close(self) -> None:
+        """Stop making batches ahead."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._ahead = None
+
     def _rows(self, step: int, part: int) -> Rows:
         return scaled(self.rows[part], self.sizes[step % len(self.sizes)] // self.sizes[0])
 

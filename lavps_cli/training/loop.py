@@ -81,6 +81,8 @@ class TrainOptions:
     """Checkpoints that are kept."""
     sample_every: int = 0
     """Steps between two calls of `on_sample`; 0 for none."""
+    eval_every: int = 0
+    """Steps between two calls of `on_eval`; 0 for none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +94,7 @@ class Hooks:
     on_line: Callable[[Line, float], None] = lambda line, done: None
     """Takes a line of the log and the share of the training that is done."""
     on_sample: Callable[[int, nn.Module], None] = lambda step, average: None
+    on_eval: Callable[[int, nn.Module], None] = lambda step, average: None
     on_warning: Callable[[str], None] = lambda text: None
 
 
@@ -200,11 +203,15 @@ def fit(objective: Objective, options: TrainOptions, run: Path, log: Log, hooks:
             if step % options.save_every == 0 or ending or done >= 1:
                 save()
                 saved = step
-            if options.sample_every and step % options.sample_every == 0 and not ending:
-                mean = told_average()
-                if is_first():
-                    hooks.on_sample(step, mean)
-                wait()
+            for every, hook in (
+                (options.sample_every, hooks.on_sample),
+                (options.eval_every, hooks.on_eval),
+            ):
+                if every and step % every == 0 and not ending:
+                    mean = told_average()
+                    if is_first():
+                        hook(step, mean)
+                    wait()
     return Trained(told_average(), step, ending or "done")
 
 

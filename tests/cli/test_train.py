@@ -37,6 +37,28 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("stage", ["prior", "inference"])
+def test_pictures_that_are_not_trained_on_are_measured_and_change_nothing(
+    lavps: Lavps, photos: Path, model_folder: Path, tmp_path: Path, stage: str
+) -> None:
+    settings = [
+        "train", "--dataset", photos, "--stage", stage, "--prior", model_folder, "--operators",
+        "sr:2,inpaint:rect", "--duration", "4", *SMALL,
+    ]  # fmt: skip
+    held_out = ["--validation", f"{photos}/p[0-4].png", "--eval-every", "2"]
+    runs = [tmp_path / name for name in ("plain", "watched", "again")]
+    for run, more in zip(runs, ([], held_out, held_out), strict=True):
+        result = lavps(*settings, *more, "-o", run)
+        assert result.exit_code == 0, result.output
+        assert ("step 4, pictures that are not trained on: loss" in result.stderr) == bool(more)
+    lines = [read_lines(run / "validation.jsonl") for run in runs[1:]]
+    assert [line["step"] for line in lines[0]] == [2, 4]
+    assert lines[0] == lines[1]
+    assert ("ratio" in lines[0][0]) == (stage == "inference")
+    plain, watched, _ = (load_file(run / "latest" / "model.safetensors") for run in runs)
+    assert all((plain[name] == watched[name]).all() for name in plain)
+
+
 @pytest.fixture
 def prior(lavps: Lavps, photos: Path, tmp_path: Path) -> Path:
     run = tmp_path / "prior"
