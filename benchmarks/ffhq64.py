@@ -48,7 +48,7 @@ GRID: list[Setting] = [
     (36, 2, 2, None), (60, 2, 2, None),
     (8, 0, 0, 1.0), (15, 0, 0, 1.0), (8, 1, 0, 0.7), (12, 1, 0, 0.7), (12, 1, 0, 0.8),
     (20, 1, 0, 0.7), (20, 1, 0, 0.8), (20, 2, 0, 0.7), (36, 1, 0, 0.75), (36, 2, 0, 0.7),
-    (16, 1, 1, 0.8), (20, 2, 2, 0.7),
+    (20, 2, 0, 0.5), (16, 1, 1, 0.5), (16, 1, 1, 0.8), (20, 2, 2, 0.5), (20, 2, 2, 0.7),
 ]  # fmt: skip
 Row = dict[str, Any]
 
@@ -216,13 +216,14 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=4100, help="4000 for validation")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--distance", type=Path)
+    parser.add_argument("--settings", type=json.loads, default=GRID, help="instead of GRID, JSON")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=32, help="pictures restored at once")
     given = parser.parse_args()
     if given.what == "report":
         report(read(given.out))
     elif given.what == "run":
-        report(run(given, given.tasks.split(","), GRID))
+        report(run(given, given.tasks.split(","), given.settings))
     else:
         report(run(given, ["rectangle", "pixels9"], [(100, 2, 2, None), (36, 2, 0, 0.7)]))
 
