@@ -20,7 +20,8 @@ import torch
 from lavps_cli.core.schedule import SCHEDULES
 from lavps_cli.core.types import Image
 from lavps_cli.models.analytic import GaussianPrior
-from lavps_cli.models.hdit import HDiTConfig, LevelConfig
+from lavps_cli.models.hdit import HDiTConfig
+from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.inference import COND_WIDTH, AmortisedInference, InferenceNetwork
 from lavps_cli.models.oracle import exact_objective, exact_optimum
 from lavps_cli.training.algorithm1 import InferenceObjective

@@ -33,7 +33,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random prior that takes pictures of any size, its inference model beside it."""
-    from lavps_cli.models.hdit import HDiT, HDiTConfig, LevelConfig
+    from lavps_cli.models.hdit import HDiT, HDiTConfig
+    from lavps_cli.models.hdit_layers import LevelConfig
     from lavps_cli.models.inference import COND_WIDTH, InferenceNetwork
     from lavps_cli.weights.checkpoint import describe, save
 

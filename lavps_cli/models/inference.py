@@ -26,7 +26,8 @@ from lavps_cli.core.types import Image, Measurement, Time
 from lavps_cli.core.variational import Context
 from lavps_cli.errors import UsageError
 from lavps_cli.models.degradation_layers import Seen
-from lavps_cli.models.hdit import FourierFeatures, HDiT, HDiTConfig
+from lavps_cli.models.hdit import HDiT, HDiTConfig
+from lavps_cli.models.hdit_layers import FourierFeatures
 from lavps_cli.models.preconditioning import RATIO_MAX, SIGMA_DATA, c_noise, input_scale
 from lavps_cli.models.tiled import blend_windows
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from lavps_cli.catalog import ArchName, TrainPresetName
-from lavps_cli.models.hdit import HDiTConfig, LevelConfig
+from lavps_cli.models.hdit import HDiTConfig
+from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.inference import CHANNELS_IN, CHANNELS_OUT, COND_WIDTH
 
 PATCH = 4

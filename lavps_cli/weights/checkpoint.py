@@ -14,7 +14,8 @@ from torch import nn
 
 from lavps_cli.core.schedule import Schedule, schedule_named
 from lavps_cli.errors import UsageError, WeightsError
-from lavps_cli.models.hdit import HDiT, HDiTConfig, LevelConfig
+from lavps_cli.models.hdit import HDiT, HDiTConfig
+from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.inference import (
     CHANNELS_IN,
     CHANNELS_OUT,

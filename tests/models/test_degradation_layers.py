@@ -20,7 +20,8 @@ from lavps_cli.models.attention import (
     shifted_window_attention,
 )
 from lavps_cli.models.degradation_layers import FeatureDegradation, Seen
-from lavps_cli.models.hdit import HDiT, HDiTConfig, LevelConfig
+from lavps_cli.models.hdit import HDiT, HDiTConfig
+from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.inference import COND_WIDTH, AmortisedInference, InferenceNetwork
 from lavps_cli.operators.bicubic import BicubicDownsampling
 from lavps_cli.operators.blur import Blur

@@ -5,12 +5,11 @@ import torch
 from torch import Tensor
 
 from lavps_cli.errors import UsageError
-from lavps_cli.models.hdit import (
+from lavps_cli.models.hdit import HDiT, HDiTConfig
+from lavps_cli.models.hdit_layers import (
     AdaRMSNorm,
     AxialRoPE,
     FourierFeatures,
-    HDiT,
-    HDiTConfig,
     LevelConfig,
     RMSNorm,
     TokenMerge,

@@ -6,7 +6,8 @@ from lavps_cli.core.noise import Noise
 from lavps_cli.core.schedule import SCHEDULES
 from lavps_cli.core.variational import Context, context
 from lavps_cli.models.analytic import GaussianPrior
-from lavps_cli.models.hdit import HDiTConfig, LevelConfig
+from lavps_cli.models.hdit import HDiTConfig
+from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.inference import (
     COND_WIDTH,
     AmortisedInference,

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.schedule import SCHEDULES, Flow, Schedule, noise_ratio, time_at_ratio
 from lavps_cli.models.analytic import GaussianPrior
-from lavps_cli.models.hdit import HDiT, HDiTConfig, LevelConfig
+from lavps_cli.models.hdit import HDiT, HDiTConfig
+from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.preconditioning import (
     RATIO_MAX,
     RATIO_MIN,

@@ -17,7 +17,8 @@ from lavps_cli.core.types import Image
 from lavps_cli.core.variational import Context
 from lavps_cli.errors import LavpsError, OutputError, WeightsError
 from lavps_cli.models.analytic import GaussianPrior
-from lavps_cli.models.hdit import HDiT, HDiTConfig, LevelConfig
+from lavps_cli.models.hdit import HDiT, HDiTConfig
+from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
 from lavps_cli.operators.inpainting import Inpainting
 from lavps_cli.training import checkpoints

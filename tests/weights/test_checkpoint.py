@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lavps_cli.errors import WeightsError
-from lavps_cli.models.hdit import HDiT, HDiTConfig, LevelConfig
+from lavps_cli.models.hdit import HDiT, HDiTConfig
+from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.inference import COND_WIDTH, InferenceNetwork
 from lavps_cli.weights.checkpoint import (
     describe,
