@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from lavps_cli.errors import UsageError, suggestion
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+"""In a unit of time."""
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -116,4 +118,21 @@ def parse_pixels(text: str) -> int:
         value = 0
     if value < 1:
         raise UsageError(f"--max-pixels {text}: expected a number.", "For example:  200M")
+    return value
+
+
+def parse_seconds(option: str, text: str | None) -> float:
+    """Return a time such as `90s`, `10m` or `2h` in seconds; None is for ever.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    if text is None:
+        return float("inf")
+    try:
+        value = float(text[:-1]) * SECONDS[text[-1:]]
+    except (KeyError, ValueError):
+        value = 0.0
+    if not value > 0:
+        raise UsageError(f"{option} {text}: expected a time.", f"For example:  {option} 2h")
     return value

@@ -15,6 +15,7 @@ from lavps_cli.bench.summary import difference, summarise
 from lavps_cli.bench.uncertainty import LEAST
 from lavps_cli.errors import UsageError
 from lavps_cli.images.writing import write_atomic
+from lavps_cli.options import parse_seconds
 from lavps_cli.pipeline.bench_data import load_pictures, parse_tasks
 from lavps_cli.pipeline.calibration import stored_settings
 from lavps_cli.pipeline.kept_pictures import keeper, load_pairs
@@ -27,7 +28,6 @@ from lavps_cli.pipeline.sampling import sampler_options
 from lavps_cli.pipeline.set_metrics import CMMD, Cmmd, told
 from lavps_cli.pipeline.settings import Speed, ladder, probe, trained_ratio, units, within
 from lavps_cli.pipeline.thresholds import Entry, check_thresholds, failed_cells, parse_threshold
-from lavps_cli.pipeline.train_settings import parse_seconds
 from lavps_cli.training.families import Family, covers
 from lavps_cli.weights.checkpoint import read_config
 

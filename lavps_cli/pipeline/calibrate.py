@@ -17,6 +17,7 @@ from lavps_cli.bench.speedup import Match, compare, unmatched
 from lavps_cli.catalog import CostName
 from lavps_cli.errors import UsageError
 from lavps_cli.images.writing import write_atomic
+from lavps_cli.options import parse_seconds
 from lavps_cli.pipeline import calibration
 from lavps_cli.pipeline.bench_data import load_pictures, parse_tasks
 from lavps_cli.pipeline.benchmark import RECORDS
@@ -29,7 +30,6 @@ from lavps_cli.pipeline.requests import CalibrationRequest
 from lavps_cli.pipeline.results import Listener, Progress
 from lavps_cli.pipeline.settings import trained_ratio
 from lavps_cli.pipeline.sweep import Candidate, Sweep
-from lavps_cli.pipeline.train_settings import parse_seconds
 from lavps_cli.training.families import Family
 
 MARGINS = {"lpips": 0.003, "psnr": 0.1, "ssim": 0.005}

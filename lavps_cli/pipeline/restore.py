@@ -14,7 +14,7 @@ from lavps_cli.errors import DataError, LavpsError, UsageError
 from lavps_cli.images.picture import Picture
 from lavps_cli.images.reading import load_picture
 from lavps_cli.images.writing import with_writable_metadata
-from lavps_cli.options import parse_count, parse_pixels
+from lavps_cli.options import parse_count, parse_pixels, parse_seconds
 from lavps_cli.pipeline.calibration import Costs, costs, expected_seconds
 from lavps_cli.pipeline.damage import degrade_picture, required_task
 from lavps_cli.pipeline.degradation import check_problem
@@ -36,7 +36,6 @@ from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes, Progress, Result
 from lavps_cli.pipeline.run import residuals, sample_posterior
 from lavps_cli.pipeline.sampling import expected_evaluations, sampler_options
-from lavps_cli.pipeline.train_settings import parse_seconds
 
 TEMPLATE = "{dir}/{stem}.restored.{ext}"
 POOR, POOR_LEAST = 3.0, 0.02

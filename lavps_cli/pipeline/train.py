@@ -15,6 +15,7 @@ from lavps_cli.errors import OutputError
 from lavps_cli.models.hdit import HDiT
 from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
 from lavps_cli.models.preconditioning import hdit_denoiser
+from lavps_cli.options import parse_seconds
 from lavps_cli.pipeline.cache import cache_folder
 from lavps_cli.pipeline.model import (
     pick_device,
@@ -34,7 +35,6 @@ from lavps_cli.pipeline.train_export import (
 from lavps_cli.pipeline.train_settings import (
     check_same,
     parse_duration,
-    parse_seconds,
     parse_shares,
     write_config,
 )

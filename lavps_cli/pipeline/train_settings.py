@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lavps_cli.errors import UsageError, WeightsError
+from lavps_cli.options import SECONDS
 from lavps_cli.pipeline.requests import TrainingRequest
 
 CONFIG = "config.toml"
@@ -19,7 +20,6 @@ FREE = frozenset(
 )  # fmt: skip
 """What may change when a run goes on."""
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _STEPS = {"": 1, "k": 1000}
 _IMAGES = {"Ki": 2**10, "Mi": 2**20}
 
@@ -32,7 +32,7 @@ def parse_duration(text: str, batch: int) -> tuple[int | None, float]:
     Raises:
         UsageError: It is none of these.
     """
-    for units, finish in ((_IMAGES, "images"), (_SECONDS, "time"), (_STEPS, "steps")):
+    for units, finish in ((_IMAGES, "images"), (SECONDS, "time"), (_STEPS, "steps")):
         for unit, factor in units.items():
             number = text.removesuffix(unit) if unit else text
             if unit and number == text:
@@ -50,23 +50,6 @@ def parse_duration(text: str, batch: int) -> tuple[int | None, float]:
         f"--duration {text}: expected steps (200k), pictures (8Mi) or time (12h).",
         "For example:  --duration 20k",
     )
-
-
-def parse_seconds(option: str, text: str | None) -> float:
-    """Return a time such as `90s`, `10m` or `2h` in seconds; None is for ever.
-
-    Raises:
-        UsageError: It is not one.
-    """
-    if text is None:
-        return float("inf")
-    try:
-        value = float(text[:-1]) * _SECONDS[text[-1:]]
-    except (KeyError, ValueError):
-        value = 0.0
-    if not value > 0:
-        raise UsageError(f"{option} {text}: expected a time.", f"For example:  {option} 2h")
-    return value
 
 
 def parse_sizes(text: str, multiple: int) -> tuple[int, ...]:
