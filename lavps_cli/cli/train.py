@@ -150,7 +150,12 @@ def train(
     ] = "ddp",
     resume: Annotated[
         str,
-        option(OUTPUT, "--resume", metavar="auto|never", help="auto: go on with the run there."),
+        option(
+            OUTPUT,
+            "--resume",
+            metavar="auto|never|DIR",
+            help="auto: go on with the run there; DIR: with a copy of that one.",
+        ),
     ] = "auto",
     save_every: Annotated[int, option(OUTPUT, "--save-every", min=1, help="Steps.")] = 500,
     keep: Annotated[int, option(OUTPUT, "--keep", min=1, help="Checkpoints kept.")] = 3,
@@ -190,8 +195,6 @@ def train(
             "there is nothing to learn from.",
             "Give a folder:  --dataset DIR      Known names:  --list-datasets",
         )
-    if resume not in ("auto", "never"):
-        raise UsageError(f"--resume {resume}: expected auto or never.", "Give a folder with -o.")
 
     if gpus is not None and "WORLD_SIZE" not in os.environ:
         _start_processes(gpus)

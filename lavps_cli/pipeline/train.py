@@ -1,5 +1,6 @@
 """lavps train: from flags to a run folder."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from lavps_cli.core.schedule import schedule_name
 from lavps_cli.core.types import Image
 from lavps_cli.data.sources import Source, open_source
 from lavps_cli.data.store import Pictures, prepare
-from lavps_cli.errors import OutputError
+from lavps_cli.errors import OutputError, UsageError
 from lavps_cli.models.hdit import HDiT
 from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
 from lavps_cli.models.preconditioning import hdit_denoiser
@@ -33,6 +34,7 @@ from lavps_cli.pipeline.train_export import (
     sampler_grid,
 )
 from lavps_cli.pipeline.train_settings import (
+    CONFIG,
     check_same,
     parse_duration,
     parse_shares,
@@ -126,6 +128,11 @@ def _prepare_run(request: TrainingRequest) -> Path:
     run = Path(request.output)
     try:
         run.mkdir(parents=True, exist_ok=True)
+        if request.resume not in ("auto", "never") and not checkpoints.checkpoints(run):
+            wait()
+            if is_first():
+                _take_over(Path(request.resume), run)
+            wait()
         if checkpoints.checkpoints(run):
             if request.resume == "never":
                 raise OutputError(
@@ -141,6 +148,24 @@ def _prepare_run(request: TrainingRequest) -> Path:
         ) from error
     wait()
     return run
+
+
+def _take_over(other: Path, run: Path) -> None:
+    """Copy what a run goes on from: its newest checkpoint, and its log up to there."""
+    found = checkpoints.checkpoints(other)
+    if not found:
+        raise UsageError(
+            f"--resume {other}: there is no training run with a checkpoint.",
+            "Give the folder that holds its metrics.jsonl and checkpoints/.",
+        )
+    for name in ("metrics.jsonl", CONFIG):
+        if (other / name).is_file():
+            shutil.copy(other / name, run / name)
+    folder = run / "checkpoints" / found[-1].name
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(found[-1], part)
+    part.replace(folder)
 
 
 def _sources(request: TrainingRequest, listener: Listener) -> list[Source]:

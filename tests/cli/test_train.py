@@ -138,6 +138,21 @@ def test_the_same_command_goes_on_and_other_settings_are_refused(
     assert (prior / "latest" / "model.safetensors").exists()
 
 
+def test_a_copy_of_another_run_goes_on_as_that_one_would(
+    lavps: Lavps, prior: Path, photos: Path, tmp_path: Path
+) -> None:
+    base = ("train", "--dataset", photos, "--stage", "prior", "--duration", "10", *SMALL)
+    copy = tmp_path / "copy"
+    assert lavps(*base, "-o", copy, "--resume", prior).exit_code == 0
+    assert [line["step"] for line in read_lines(prior / "metrics.jsonl")][-1] == 6
+    assert lavps(*base, "-o", prior).exit_code == 0
+    there, here = (load_file(run / "latest" / "model.safetensors") for run in (prior, copy))
+    assert all((there[name] == here[name]).all() for name in there)
+    nowhere = lavps(*base, "-o", tmp_path / "other", "--resume", photos)
+    assert nowhere.exit_code == 2
+    assert "no training run" in nowhere.stderr
+
+
 def test_what_is_trained_on_begins_with_the_weights_of_from(
     lavps: Lavps, prior: Path, photos: Path, tmp_path: Path
 ) -> None:
