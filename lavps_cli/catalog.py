@@ -42,15 +42,17 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "fast": Preset(
-        warm={"num_steps": 15, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.0},
+        warm={"num_steps": 8, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.0},
         cold={"num_steps": 18, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
     "balanced": Preset(
-        warm={"num_steps": 26, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.5},
+        warm={"num_steps": 16, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.0}
+        | {"switch_back": 0.7},
         cold={"num_steps": 60, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
     "best": Preset(
-        warm={"num_steps": 100, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.5},
+        warm={"num_steps": 40, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.0}
+        | {"switch_back": 0.7},
         cold={"num_steps": 200, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
 }

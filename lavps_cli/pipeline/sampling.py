@@ -105,6 +105,8 @@ def sampler_options(
     given = parse_settings(cls, settings)
     if trained is not None and entry.inference:
         values["switch_ratio"] = max(trained, values.get("switch_ratio", trained))
+        if values["switch_ratio"] >= values.get("switch_back", 1.0):
+            values["switch_back"] = 1.0  # A model of late times alone serves to the end.
         if given.get("switch_ratio", trained) < trained:
             raise UsageError(
                 f"-O switch_ratio={given['switch_ratio']}: the inference model was trained for "

@@ -184,7 +184,10 @@ def test_options_come_from_preset_weights_and_texts() -> None:
     fast, best = (catalog.PRESETS[name] for name in ("fast", "best"))
     assert sampler_options("lavps", "fast", (), None) == LavpsOptions(**fast.cold)
     warm = sampler_options("lavps", "best", (), 0.7)
-    assert warm == LavpsOptions(**best.warm | {"switch_ratio": 0.7})
+    assert warm == LavpsOptions(**best.warm | {"switch_ratio": 0.7, "switch_back": 1.0})
+    early = sampler_options("lavps", "best", (), 0.0)
+    assert early == LavpsOptions(**best.warm)
+    assert early.switch_back < 1
     assert sampler_options("lavps", "best", ("num_steps=5",), 0.7).num_steps == 5
     assert sampler_options("lavps", "best", (), 0.7).switch_ratio == 0.7
     assert sampler_options("lavps", "best", ("switch_ratio=0.9",), 0.7).switch_ratio == 0.9
