@@ -46,13 +46,23 @@ PRESETS: dict[str, Preset] = {
         cold={"num_steps": 18, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
     "balanced": Preset(
-        warm={"num_steps": 16, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.0}
-        | {"switch_back": 0.7},
+        warm={
+            "num_steps": 16,
+            "grad_steps_start": 2,
+            "grad_steps_end": 0,
+            "switch_ratio": 0.0,
+            "switch_back": 0.7,
+        },
         cold={"num_steps": 60, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
     "best": Preset(
-        warm={"num_steps": 40, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.0}
-        | {"switch_back": 0.7},
+        warm={
+            "num_steps": 40,
+            "grad_steps_start": 2,
+            "grad_steps_end": 0,
+            "switch_ratio": 0.0,
+            "switch_back": 0.7,
+        },
         cold={"num_steps": 200, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
 }

@@ -25,8 +25,13 @@ QUICK: dict[str, list[Settings]] = {
         for k, g in product((10, 20, 40, 80), (1, 2))
     ],
     "lavps": [
-        {"num_steps": k, "grad_steps_start": g, "grad_steps_end": 0, "switch_ratio": 0.0}
-        | {"switch_back": back}
+        {
+            "num_steps": k,
+            "grad_steps_start": g,
+            "grad_steps_end": 0,
+            "switch_ratio": 0.0,
+            "switch_back": back,
+        }
         for k, (g, back) in product((10, 20, 40, 80), ((0, 1.0), (1, 0.8), (2, 0.7), (2, 0.5)))
     ],
 }

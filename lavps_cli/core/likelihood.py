@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.operator import Operator
 from lavps_cli.core.types import Image, Measurement, PerImage
@@ -26,10 +28,13 @@ def corrupt(A: Operator, clean: Measurement, sigma_y: float, w: Measurement) -> 
 
     Entries that A does not measure (those it sends to zero whatever the picture) carry no noise.
     """
-    measured = getattr(A, "measured", None)
-    if measured is not None:
-        w = w * measured(clean)
-    return Likelihood(clean + sigma_y * w, A, sigma_y)
+    return Likelihood(clean + sigma_y * is_measured(A, clean) * w, A, sigma_y)
+
+
+def is_measured(A: Operator, y: Measurement) -> Measurement:
+    """Return 1 where an entry of `y` is a measurement, 0 where A sends every picture to zero."""
+    measured: Measurement = getattr(A, "measured", torch.ones_like)(y)
+    return measured
 
 
 def observe(A: Operator, x0: Image, sigma_y: float, noise: Noise) -> Likelihood:

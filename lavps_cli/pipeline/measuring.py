@@ -13,7 +13,7 @@ from lavps_cli import __version__, catalog
 from lavps_cli.bench.records import Config, Record, Split, described
 from lavps_cli.bench.runner import Cell
 from lavps_cli.bench.uncertainty import calibration_error, coverage
-from lavps_cli.core.likelihood import Likelihood, observe
+from lavps_cli.core.likelihood import Likelihood, is_measured, observe
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.types import Image, Measurement
 from lavps_cli.errors import DeviceError, LavpsError
@@ -136,7 +136,7 @@ class Bench:
         xhat = drawn.x.clamp(-1, 1)
         memory = peak(device)
         off = likelihood.A(xhat) - likelihood.y
-        measured = getattr(likelihood.A, "measured", torch.ones_like)(off)
+        measured = is_measured(likelihood.A, off)
         rms = ((off * measured).square().flatten(1).sum(1) / measured.flatten(1).sum(1)).sqrt()
         records = []
         for i, image in enumerate(images):

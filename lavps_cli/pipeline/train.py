@@ -41,7 +41,7 @@ from lavps_cli.pipeline.train_settings import (
     write_config,
 )
 from lavps_cli.pipeline.train_setup import Setup, objective_of, set_up
-from lavps_cli.pipeline.train_validation import validation
+from lavps_cli.pipeline.train_validation import validate
 from lavps_cli.training import checkpoints
 from lavps_cli.training.families import parse_families
 from lavps_cli.training.log import Line, Log, check_sinks, open_sinks
@@ -51,7 +51,6 @@ from lavps_cli.training.rows import Batches
 
 RATES = {"prior": 2e-3, "inference": 1e-3}
 SAMPLE_SEED = 10_000
-VALIDATION_BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +105,11 @@ def train(
             leave()
             return expected
         options = _options(request, len(setup.rows))
-        parse_shares(request.shares, len(request.dataset))
+        shares = parse_shares(request.shares, len(request.dataset))
         sources = _sources(request, listener)
         run = _prepare_run(request)
         sizes = sorted(set(setup.sizes))
-        pictures = {size: _pictures(request, sources, size, listener) for size in sizes}
+        pictures = {size: _pictures(request, sources, size, listener, shares) for size in sizes}
         held_out: dict[int, Batches] = {}
         if request.validation is not None:
             source = open_source(request.validation, "validation")
@@ -177,7 +176,11 @@ def _sources(request: TrainingRequest, listener: Listener) -> list[Source]:
 
 
 def _pictures(
-    request: TrainingRequest, sources: list[Source], size: int, listener: Listener
+    request: TrainingRequest,
+    sources: list[Source],
+    size: int,
+    listener: Listener,
+    shares: tuple[float, ...] | None = None,
 ) -> Pictures:
     """Return the pictures of all data sets at one size, decoded once and kept in the cache."""
     crop = request.crop
@@ -188,7 +191,7 @@ def _pictures(
         size=size,
         crop=crop,
         cache=Path(request.cache) if request.cache else cache_folder("data"),
-        shares=parse_shares(request.shares, len(sources)) if len(sources) > 1 else None,
+        shares=shares,
     )
     skipped = f", {pictures.skipped} files skipped" if pictures.skipped else ""
     if is_first():
@@ -253,9 +256,7 @@ def _run(
         )  # fmt: skip
 
     def evaluate(step: int, average: nn.Module) -> None:
-        line = validation(setup, run, held_out, min(request.batch_size, VALIDATION_BATCH))(
-            step, average
-        )
+        line = validate(setup, run, held_out, step=step, average=average)
         names = [name for name in ("loss", "ratio") if name in line]
         numbers = ", ".join(f"{name} {line[name]:.4f}" for name in names)
         listener.note(f"step {step}, pictures that are not trained on: {numbers}")

@@ -1,7 +1,6 @@
 """The loss on pictures that are not trained on, while a training runs."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -17,38 +16,42 @@ from lavps_cli.training.log import Line
 from lavps_cli.training.rows import Batches, whole
 
 VALIDATION = "validation.jsonl"
+BATCH = 32
 STEPS = 48
 """Of the objective, each on a batch; a family of operators has its share of them."""
 
 
-def validation(
-    setup: Setup, run: Path, pictures: dict[int, Batches], count: int
-) -> Callable[[int, nn.Module], Line]:
-    """Return what measures the averaged network, always on the same draws.
+@torch.no_grad()
+def validate(
+    setup: Setup,
+    run: Path,
+    pictures: dict[int, Batches],
+    *,
+    step: int,
+    average: nn.Module,
+) -> Line:
+    """Measure the averaged network, always on the same draws, and return the line.
 
-    Its lines, with the names of metrics.jsonl, go to validation.jsonl.
+    It has the names of metrics.jsonl, and goes to validation.jsonl.
 
     Args:
         setup: Of the training.
         run: Its folder.
         pictures: By size.
-        count: Pictures a batch.
+        step: Of the training.
+        average: The network.
     """
-
-    @torch.no_grad()
-    def measure(step: int, average: nn.Module) -> Line:
-        network = cast(HDiT | InferenceNetwork, average)
-        objective = objective_of(replace(setup, network=network, rows=[whole(count)]), pictures)
-        found: dict[str, list[Tensor]] = {}
-        for i in range(STEPS):
-            for name, values in objective.loss(i, 0)[1].items():
-                found.setdefault(name, []).append(values.double().flatten().cpu())
-        if isinstance(objective, PriorObjective):
-            objective.close()
-        line: Line = {"step": step}
-        line |= {name: float(torch.cat(values).mean()) for name, values in found.items()}
-        with (run / VALIDATION).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        return line
-
-    return measure
+    network = cast(HDiT | InferenceNetwork, average)
+    rows = [whole(min(setup.request.batch_size, BATCH))]
+    objective = objective_of(replace(setup, network=network, rows=rows), pictures)
+    found: dict[str, list[Tensor]] = {}
+    for i in range(STEPS):
+        for name, values in objective.loss(i, 0)[1].items():
+            found.setdefault(name, []).append(values.double().flatten().cpu())
+    if isinstance(objective, PriorObjective):
+        objective.close()
+    line: Line = {"step": step}
+    line |= {name: float(torch.cat(values).mean()) for name, values in found.items()}
+    with (run / VALIDATION).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    return line

@@ -112,9 +112,9 @@ def evaluations(options: LavpsOptions, warm: bool) -> tuple[int, int]:
         options: The settings.
         warm: Whether there is an inference model, whose evaluations count too.
     """
-    nfe, nbe = 1, 0
+    nfe, nbe, inside = 1, 0, script_t(options)
     for k in range(options.num_steps - 1, 1, -1):
-        late = k in script_t(options)
+        late = k in inside
         grad = options.grad_steps_end if late else options.grad_steps_start
         offered = warm and late
         reused = offered and grad == 0 and options.num_denoise == 1
@@ -203,7 +203,7 @@ def lavps(
         LavpsError: A value is not a number.
     """
     schedule, num_steps = denoiser.schedule, options.num_steps
-    times = time_grid(schedule, num_steps, options.grid)
+    times, inside = time_grid(schedule, num_steps, options.grid), script_t(options)
     if begun is None:
         xt = standard_normal(shape, noise, likelihood.y.dtype)  # line 1
         x0 = denoiser(xt, times[-1])  # line 2
@@ -212,7 +212,7 @@ def lavps(
     done = 0 if begun is None else begun.done
     for k in range(num_steps - 1 - done, 1, -1):  # line 3
         s, t, t_next = times[k - 1], times[k], times[k + 1]  # line 4, all weight on t_{k-1}
-        late = k in script_t(options)
+        late = k in inside
         xt_next = xt
         xt = bridge(schedule, x0, xt_next, s=t, t=t_next).sample(noise)  # line 5
         for _ in range(options.num_gibbs):  # line 6
