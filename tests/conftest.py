@@ -27,6 +27,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("home")
     os.environ["HF_HOME"] = str(home / "huggingface")
     os.environ["XDG_CACHE_HOME"] = str(home / "cache")
+    os.environ["XDG_DATA_HOME"] = str(home / "data")
     os.environ["TORCH_HOME"] = str(home / "torch")
 
 
@@ -36,7 +37,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lavps_cli.models.hdit import HDiT, HDiTConfig
     from lavps_cli.models.hdit_layers import LevelConfig
     from lavps_cli.models.inference import COND_WIDTH, InferenceNetwork
-    from lavps_cli.weights.checkpoint import describe, save
+    from lavps_cli.weights.checkpoint import save
+    from lavps_cli.weights.hdit import describe
 
     level = LevelConfig(depth=1, width=16, d_ff=16, d_head=8, window=3)
     config = HDiTConfig(

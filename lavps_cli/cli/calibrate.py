@@ -82,6 +82,7 @@ def calibrate_speedup(
     ] = None,
     model: params.ModelName = "default",
     inference: params.InferenceName = None,
+    label: params.Label = None,
     device: params.Device = "auto",
     dtype: params.Dtype = "auto",
     threads: params.Threads = "auto",
@@ -142,13 +143,14 @@ def calibrate_speedup(
         compute=Compute(
             model=model,
             inference=inference,
+            label=label,
+            offline=offline,
             device=device,
             dtype=dtype,
             threads=threads,
             compile=compile_networks,
         ),
         seed=seed,
-        offline=offline,
         save=save,
     )
     with Terminal(progress, quiet=quiet, verbose=verbose) as terminal:

@@ -189,8 +189,8 @@ ModelName = Annotated[
     option(
         MODEL,
         "--model",
-        metavar="NAME|DIR",
-        help="The prior; see `lavps models`.",
+        metavar="NAME|DIR|FILE|USER/REPO[@REV]|FILE.py:function",
+        help="The prior; see `lavps models`. Weights of other projects are converted.",
         autocompletion=_model_names,
     ),
 ]
@@ -199,10 +199,14 @@ InferenceName = Annotated[
     unset(
         MODEL,
         "--inference",
-        metavar="NAME|DIR|none",
+        metavar="NAME|DIR|USER/REPO|none",
         help="The inference model; the one of the prior if not said.",
         autocompletion=lambda: [*_model_names(), "none"],
     ),
+]
+Label = Annotated[
+    int | None,
+    unset(MODEL, "--label", min=0, help="Class, for a prior that knows classes; none if not said."),
 ]
 
 Device = Annotated[

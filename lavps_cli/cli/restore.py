@@ -46,6 +46,8 @@ def restore(
     settings: params.Settings = None,
     model: params.ModelName = "default",
     inference: params.InferenceName = None,
+    label: params.Label = None,
+    offline: params.Offline = False,
     device: params.Device = "auto",
     dtype: params.Dtype = "auto",
     tile: params.Tile = "auto",
@@ -103,6 +105,8 @@ def restore(
         compute=Compute(
             model=model,
             inference=inference,
+            label=label,
+            offline=offline,
             device=device,
             dtype=dtype,
             tile=tile,

@@ -98,6 +98,8 @@ def train(
     prior: Annotated[
         str, option(MODEL, "--prior", metavar="NAME|DIR", help="Of the inference stage.")
     ] = "default",
+    label: params.Label = None,
+    offline: params.Offline = False,
     start_from: Annotated[
         str | None, unset(MODEL, "--from", metavar="NAME|DIR", help="Weights to begin with.")
     ] = None,
@@ -203,13 +205,16 @@ def train(
     from lavps_cli.pipeline.train import train as run
     from lavps_cli.pipeline.train_estimate import Estimate
 
-    given = {} if operators is None else {"operators": operators}
+    usual = TrainingRequest(dataset=(), output="").operators
     request = TrainingRequest(
         dataset=tuple(dataset or ()),
         output=output or f"runs/{stage}",
         stage=stage,
         arch=arch,
         prior=prior,
+        label=label,
+        offline=offline,
+        operators=usual if operators is None else operators,
         switch_ratio=switch_ratio,
         preset=preset,
         resolution=resolution,
@@ -242,7 +247,6 @@ def train(
         licence=licence,
         cache=cache,
         dry_run=dry_run,
-        **given,
     )
     with Terminal(progress, quiet=quiet, verbose=verbose) as terminal:
         outcome = run(

@@ -7,7 +7,7 @@ division, every coefficient stays finite at alpha_T = 0.
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lavps_cli.core.schedule import Schedule, noise_ratio, over
 from lavps_cli.core.types import Image, Time
@@ -37,6 +37,8 @@ class PreconditionedDenoiser:
     """Heights and widths must be multiples of this."""
     autocast: torch.dtype | None = None
     """Lower precision of the network's inside; its input and output stay float32."""
+    label: int | None = None
+    """Class that the network is told, None for a network without classes."""
 
     def __call__(self, xt: Image, t: Time) -> Image:
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
@@ -44,14 +46,22 @@ class PreconditionedDenoiser:
         noise = c_noise(noise_ratio(self.schedule, t)).to(xt).expand(len(xt))
         kind = xt.device.type
         with torch.autocast(kind, self.autocast, enabled=self.autocast is not None):
-            raw = self.network(over(scale, xt) * xt, noise)
+            raw = self.network(over(scale, xt) * xt, noise, **self._told(xt))
         skip = SIGMA_DATA**2 * alpha * scale**2
         out = sigma * SIGMA_DATA * scale
         return over(skip, xt) * xt + over(out, xt) * raw.to(xt.dtype)
 
+    def _told(self, xt: Image) -> dict[str, Tensor]:
+        if self.label is None:
+            return {}
+        return {"class_cond": torch.full((len(xt),), self.label, device=xt.device)}
+
 
 def hdit_denoiser(
-    network: HDiT, schedule: Schedule, autocast: torch.dtype | None = None
+    network: HDiT,
+    schedule: Schedule,
+    autocast: torch.dtype | None = None,
+    label: int | None = None,
 ) -> PreconditionedDenoiser:
     """Return the network as a prior."""
-    return PreconditionedDenoiser(network, schedule, network.config.multiple, autocast)
+    return PreconditionedDenoiser(network, schedule, network.config.multiple, autocast, label)

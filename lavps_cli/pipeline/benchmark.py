@@ -82,7 +82,7 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
     names = [name.strip() for name in request.metrics.split(",") if name.strip()]
     with_cmmd = CMMD in names
     metrics = open_metrics(
-        [*[n for n in names if n != CMMD], *request.own_metrics], offline=request.offline
+        [*[n for n in names if n != CMMD], *request.own_metrics], offline=request.compute.offline
     )
     for metric in metrics:
         if metric.score is None:
@@ -96,7 +96,7 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
     use_threads(request.compute.threads)
     weights = open_weights(request.compute)
     if "lavps" in methods and weights.inference_folder is None:
-        listener.warn(f"there is no inference model for {weights.folder.name}; lavps is mgdm.")
+        listener.warn(f"there is no inference model for {weights.name}; lavps is mgdm.")
     pictures = load_pictures(request.dataset, request.size, request.images, listener)
     output = Path(request.output)
     book = Book(output / RECORDS)

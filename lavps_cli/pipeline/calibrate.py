@@ -119,7 +119,7 @@ def calibrate(request: CalibrationRequest, listener: Listener) -> Speedups:
     weights = open_weights(request.compute)
     if weights.inference_folder is None:
         raise UsageError(
-            f"there is no inference model for {weights.folder.name}: nothing to calibrate.",
+            f"there is no inference model for {weights.name}: nothing to calibrate.",
             "Train one:  lavps train --prior MODEL --dataset DIR",
         )
     pictures = load_pictures(
@@ -186,7 +186,7 @@ def calibrate(request: CalibrationRequest, listener: Listener) -> Speedups:
 def _metric(request: CalibrationRequest, listener: Listener) -> ImageMetric:
     """Return the metric that decides; where LPIPS is not to be had unasked, PSNR."""
     wanted = request.metric or "lpips"
-    metric = open_metrics([wanted], offline=request.offline)[0]
+    metric = open_metrics([wanted], offline=request.compute.offline)[0]
     if metric.score is None and request.metric is None:
         listener.warn(f"by PSNR, not LPIPS: {metric.reason}")
         metric = open_metrics(["psnr"])[0]

@@ -11,8 +11,8 @@ from typing import Any
 
 from lavps_cli import catalog
 from lavps_cli.errors import OutputError, UsageError
+from lavps_cli.folders import cache_folder
 from lavps_cli.images.writing import write_atomic
-from lavps_cli.pipeline.cache import cache_folder
 from lavps_cli.pipeline.measuring import device_name, threads_of
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.settings import ladder, probe, units
@@ -52,7 +52,7 @@ class Calibration:
 def model_key(weights: Weights) -> str:
     """Return what tells weights apart: a front of others says nothing."""
     inference = (weights.inference_digest or "none")[:8]
-    return f"{weights.folder.resolve().name}@{weights.digest[:8]}+{inference}"
+    return f"{weights.name}@{weights.digest[:8]}+{inference}"
 
 
 def save(calibration: Calibration) -> Path:

@@ -124,7 +124,7 @@ def _about_input(finished: Finished, request: Restoration, weights: Weights) -> 
         "size_in": list(finished.picture.size),
         "size_out": [width, height],
         "method": request.sampling.method,
-        "model": weights.folder.name,
+        "model": weights.name,
         "model_sha256": weights.digest,
         "inference": inference.name if inference is not None else None,
     }

@@ -54,7 +54,7 @@ class Bench:
         return Config(
             method=method,
             options={name: getattr(options, name) for name in options.__dataclass_fields__},
-            model=f"{weights.folder.resolve().name}@{weights.digest[:8]}",
+            model=f"{weights.name}@{weights.digest[:8]}",
             inference=None
             if inference is None
             else f"{inference.resolve().name}@{(weights.inference_digest or '')[:8]}",
@@ -227,7 +227,7 @@ def environment(weights: Weights) -> dict[str, Any]:
         "device": device_name(weights.device),
         "dtype": weights.dtype,
         "threads": threads_of(weights) or None,
-        "model": weights.folder.resolve().name,
+        "model": weights.name,
         "inference": None
         if weights.inference_folder is None
         else weights.inference_folder.resolve().name,

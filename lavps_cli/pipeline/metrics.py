@@ -1,11 +1,8 @@
 """Metrics by the texts that name them, with the files they need."""
 
-import hashlib
-import inspect
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +13,8 @@ from lavps_cli import catalog
 from lavps_cli.core.types import Image
 from lavps_cli.errors import LavpsError, UsageError, WeightsError, suggestion
 from lavps_cli.metrics.lpips import TRUNKS, Lpips, Net
+from lavps_cli.pipeline.own_code import is_own, own_function
+from lavps_cli.weights.tensors import read_contents, tensors_of
 
 _HOST = "https://download.pytorch.org/models/"
 OWN = "FILE.py:function"
@@ -78,7 +77,7 @@ def open_metrics(texts: Sequence[str], *, offline: bool = False) -> list[ImageMe
 
 
 def _open(text: str, offline: bool) -> ImageMetric:
-    if ".py:" in text:
+    if is_own(text):
         return _own(text)
     name, _, rest = text.partition(":")
     if name not in catalog.METRICS or name == "cmmd":
@@ -118,7 +117,7 @@ def _linear(net: Net) -> dict[str, Tensor]:
             "Its files are enough:  pip install --no-deps lpips",
         )
     path = Path(places[0]) / "weights" / "v0.1" / f"{net}.pth"
-    return _read(path)
+    return tensors_of(read_contents(path).tree)
 
 
 def trunk_place(net: Net = "alex") -> str:
@@ -134,7 +133,7 @@ def _cached(net: Net) -> Path:
 def _trunk(net: Net, file: Path | None, offline: bool) -> dict[str, Tensor]:
     """Return the trunk out of a file, the torch hub cache, or a download that is checked."""
     if file is not None:
-        return _read(file)
+        return tensors_of(read_contents(file).tree)
     name = TRUNKS[net].file
     cached = _cached(net)
     if not cached.is_file():
@@ -154,47 +153,13 @@ def _trunk(net: Net, file: Path | None, offline: bool) -> dict[str, Tensor]:
                 f"the LPIPS trunk {name} cannot be fetched ({error}).",
                 f"Put it into {cached.parent}, or give the file:  lpips:{net}@FILE.pth",
             ) from error
-    return _read(cached)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file, of which nothing is executed."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path}: there is no such file.", "Check the path.") from error
-    except Exception as error:  # Damaged files make the reader raise anything.
-        raise WeightsError(f"{path} cannot be read: {error}", "Get the file again.") from error
-    return dict(values)
+    return tensors_of(read_contents(cached).tree)
 
 
 def _own(text: str) -> ImageMetric:
     """Return a metric of the user's own; `function.higher_is_better = True` says so."""
+    function, digest = own_function("--metric", text)
     file, _, name = text.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise UsageError(f"--metric {text}: there is no file {file}.", f"Give it as {OWN}.")
-    # A name of its own, so that two files of one name do not shadow each other.
-    key = f"_lavps_metric_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = spec_from_file_location(key, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[key] = module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(
-            f"--metric {text}: the file raises {type(error).__name__}: {error}", "Mend it."
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        functions = [n for n, v in vars(module).items() if inspect.isfunction(v)]
-        raise UsageError(f"--metric {text}: it has no such function.", suggestion(name, functions))
     higher = bool(getattr(function, "higher_is_better", False))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    about = {"range": "[-1, 1]", "version": f"{path.name} {digest}"}
+    about = {"range": "[-1, 1]", "version": f"{Path(file).name} {digest[:12]}"}
     return ImageMetric(name=name, higher=higher, about=about, score=function)

@@ -14,12 +14,14 @@ from lavps_cli.core.precision import multiplies_bf16
 from lavps_cli.core.variational import InferenceModel
 from lavps_cli.errors import DeviceError, UsageError, WeightsError
 from lavps_cli.models.inference import AmortisedInference
-from lavps_cli.models.preconditioning import PreconditionedDenoiser
 from lavps_cli.models.tiled import TiledDenoiser
 from lavps_cli.options import parse_count
+from lavps_cli.pipeline.own_code import is_own
+from lavps_cli.pipeline.priors import FolderPrior, Prior, own_prior
 from lavps_cli.pipeline.requests import Compute
 from lavps_cli.pipeline.results import Listener
-from lavps_cli.weights.checkpoint import digest, load_denoiser, load_inference, read_config
+from lavps_cli.weights.architectures import NetworkDenoiser
+from lavps_cli.weights.checkpoint import digest, load_inference, read_config
 from lavps_cli.weights.index import inference_for, resolve
 
 WHOLE_PIXELS = 1_100_000
@@ -52,18 +54,22 @@ class Tiling:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Model folders, opened on a device; the networks are read when first needed."""
+    """A prior and an inference model on a device; the networks are read when first needed."""
 
-    folder: Path
+    prior: Prior
     inference_folder: Path | None
     device: torch.device
     autocast: torch.dtype | None
     compiled: bool = False
     """Whether the networks are compiled, once for each size of batch and picture."""
 
-    @cached_property
+    @property
+    def name(self) -> str:
+        return self.prior.name
+
+    @property
     def config(self) -> dict[str, Any]:
-        return read_config(self.folder)
+        return self.prior.config
 
     @cached_property
     def switch_ratio(self) -> float | None:
@@ -73,9 +79,9 @@ class Weights:
         value = read_config(self.inference_folder).get("switch_ratio")
         return float(value) if isinstance(value, int | float) else None
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        return digest(self.folder)
+        return self.prior.digest
 
     @cached_property
     def inference_digest(self) -> str | None:
@@ -86,11 +92,11 @@ class Weights:
         return next(name for name, value in _DTYPES.items() if value == self.autocast)
 
     @cached_property
-    def _denoiser(self) -> PreconditionedDenoiser:
-        model = load_denoiser(self.folder, device=self.device, autocast=self.autocast)
-        if self.compiled:
-            compile_network(model.network)
-        return model
+    def _denoiser(self) -> Denoiser:
+        denoiser = self.prior.open(self.device, self.autocast)
+        if self.compiled and isinstance(denoiser, NetworkDenoiser):
+            compile_network(denoiser.network)
+        return denoiser
 
     @cached_property
     def _inference(self) -> AmortisedInference | None:
@@ -119,7 +125,8 @@ class Weights:
     def model(self, tiling: Tiling) -> Model:
         """Return the networks for pictures of any size."""
         tile, overlap = tiling.tile, tiling.overlap
-        prior = TiledDenoiser(self._denoiser, tile, overlap, self._denoiser.multiple)
+        multiple = getattr(self._denoiser, "multiple", 1)
+        prior = TiledDenoiser(self._denoiser, tile, overlap, multiple)
         inference = self._inference
         if inference is not None:
             inference = replace(inference, tile=tile, overlap=overlap)
@@ -135,7 +142,7 @@ def open_weights(compute: Compute, *, takes_inference: bool = True) -> Weights:
         WeightsError: There are no such weights.
         DeviceError: There is no such device.
     """
-    folder = resolve(compute.model)
+    prior = _prior(compute)
     inference: Path | None = None
     if not takes_inference and compute.inference not in (None, "none"):
         raise UsageError(
@@ -143,10 +150,19 @@ def open_weights(compute: Compute, *, takes_inference: bool = True) -> Weights:
         )
     if takes_inference and compute.inference != "none":
         named = compute.inference
-        inference = inference_for(folder) if named is None else resolve(named)
+        beside = inference_for(prior.folder) if isinstance(prior, FolderPrior) else None
+        inference = beside if named is None else resolve(named)
     device = pick_device(compute.device)
     compiled = compute.compile == "on"
-    return Weights(folder, inference, device, pick_dtype(compute.dtype, device), compiled)
+    return Weights(prior, inference, device, pick_dtype(compute.dtype, device), compiled)
+
+
+def _prior(compute: Compute) -> Prior:
+    if not is_own(compute.model):
+        return FolderPrior(resolve(compute.model), compute.label)
+    if compute.label is not None:
+        raise UsageError("--label has no effect on a prior of one's own.", "Leave it out.")
+    return own_prior(compute.model)
 
 
 def compile_network(network: nn.Module) -> None:

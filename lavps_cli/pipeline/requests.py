@@ -63,6 +63,9 @@ class Compute:
 
     model: str = "default"
     inference: str | None = None
+    label: int | None = None
+    """Class of a prior that was trained with labels."""
+    offline: bool = False
     device: str = "auto"
     dtype: DtypeName = "auto"
     tile: str = "auto"
@@ -119,6 +122,8 @@ class TrainingRequest:
     stage: StageName = "inference"
     arch: ArchName = "palette"
     prior: str = "default"
+    label: int | None = None
+    offline: bool = False
     operators: str = (
         "2*sr:4,sr:2,2*deblur:7-27@0-1,gaussian:7-27,inpaint:centre,inpaint:rect,"
         "inpaint:pixels@0.3-0.95,denoise+0.1"
@@ -178,7 +183,6 @@ class BenchmarkRequest:
     compute: Compute = Compute()
     seed: int = 0
     max_time: str = "10m"
-    offline: bool = False
     save_pictures: bool = False
     compare: str | None = None
     fail_under: tuple[str, ...] = ()
@@ -205,5 +209,4 @@ class CalibrationRequest:
     training_time: str | None = None
     compute: Compute = Compute()
     seed: int = 0
-    offline: bool = False
     save: bool = True

@@ -94,9 +94,9 @@ def _check(request: Restoration) -> None:
 def _introduce(request: Restoration, weights: Weights, listener: Listener) -> None:
     takes = catalog.sampler(request.sampling.method).inference
     if takes and weights.inference_folder is None and request.compute.inference != "none":
-        listener.warn(f"there is no inference model for {weights.folder.name}; running as mgdm.")
+        listener.warn(f"there is no inference model for {weights.name}; running as mgdm.")
     threads = f", {torch.get_num_threads()} threads" if weights.device.type == "cpu" else ""
-    listener.note(f"{weights.folder.name} on {weights.device}, {weights.dtype}{threads}")
+    listener.note(f"{weights.name} on {weights.device}, {weights.dtype}{threads}")
     warn_of_slow_bf16(weights.autocast, weights.device, listener)
 
 

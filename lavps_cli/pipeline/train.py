@@ -13,11 +13,11 @@ from lavps_cli.core.types import Image
 from lavps_cli.data.sources import Source, open_source
 from lavps_cli.data.store import Pictures, prepare
 from lavps_cli.errors import OutputError, UsageError
+from lavps_cli.folders import cache_folder
 from lavps_cli.models.hdit import HDiT
 from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
 from lavps_cli.models.preconditioning import hdit_denoiser
 from lavps_cli.options import parse_seconds
-from lavps_cli.pipeline.cache import cache_folder
 from lavps_cli.pipeline.model import (
     pick_device,
     use_threads,

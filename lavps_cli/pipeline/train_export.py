@@ -25,7 +25,8 @@ from lavps_cli.samplers.lavps import LavpsOptions, lavps
 from lavps_cli.training.families import Family
 from lavps_cli.training.log import read_lines
 from lavps_cli.training.rows import generator_of
-from lavps_cli.weights.checkpoint import describe, save
+from lavps_cli.weights.checkpoint import save
+from lavps_cli.weights.hdit import describe
 
 LOOKED_AT = 4
 """Pictures that are restored on the way."""

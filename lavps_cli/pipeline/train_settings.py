@@ -15,7 +15,7 @@ FREE = frozenset(
     {
         "output", "resume", "duration", "max_time", "save_every", "keep", "sample_every",
         "log_every", "log", "device", "threads", "compile", "parallel", "batch_gpu", "cache",
-        "dry_run", "licence", "start_from", "validation", "eval_every",
+        "dry_run", "licence", "start_from", "validation", "eval_every", "offline",
     }
 )  # fmt: skip
 """What may change when a run goes on."""
@@ -95,7 +95,9 @@ def command_of(request: TrainingRequest) -> str:
     usual = asdict(TrainingRequest(dataset=(), output=""))
     words = ["lavps train"]
     for name, value in asdict(request).items():
-        if name in ("dry_run", "resume", "cache") or (name != "output" and value == usual[name]):
+        if name in ("dry_run", "resume", "cache", "offline") or (
+            name != "output" and value == usual[name]
+        ):
             continue
         flag = "--" + {"start_from": "from"}.get(name, name).replace("_", "-")
         values = value if isinstance(value, tuple) else (value,)
@@ -111,7 +113,7 @@ def write_config(run: Path, request: TrainingRequest) -> None:
     """Write config.toml: every setting, as given or by default."""
     lines = []
     for name, value in asdict(request).items():
-        if value is not None and name not in ("dry_run", "resume", "output"):
+        if value is not None and name not in ("dry_run", "resume", "output", "offline"):
             value = list(value) if isinstance(value, tuple) else value
             lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
     part = run / f".{CONFIG}.part"

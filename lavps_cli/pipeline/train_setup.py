@@ -12,7 +12,6 @@ from lavps_cli.core.schedule import SCHEDULES, Schedule
 from lavps_cli.errors import UsageError
 from lavps_cli.models.hdit import HDiT, HDiTConfig
 from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
-from lavps_cli.models.preconditioning import PreconditionedDenoiser
 from lavps_cli.pipeline.model import compile_network, pick_dtype
 from lavps_cli.pipeline.requests import TrainingRequest
 from lavps_cli.pipeline.train_settings import parse_sizes
@@ -23,6 +22,7 @@ from lavps_cli.training.loop import Objective
 from lavps_cli.training.networks import inference_config, prior_config
 from lavps_cli.training.processes import rank, world
 from lavps_cli.training.rows import Batches, Rows, shares
+from lavps_cli.weights.architectures import NetworkDenoiser
 from lavps_cli.weights.checkpoint import load_denoiser, load_inference
 from lavps_cli.weights.index import resolve
 
@@ -38,7 +38,7 @@ class Setup:
     rows: list[Rows]
     shape: HDiTConfig
     network: HDiT | InferenceNetwork
-    prior: PreconditionedDenoiser | None
+    prior: NetworkDenoiser | None
     """The frozen prior of the inference stage."""
 
     @property
@@ -69,7 +69,8 @@ def set_up(request: TrainingRequest, device: torch.device) -> Setup:
     autocast = train_dtype(request.dtype, device)
     prior = None
     if request.stage == "inference":
-        prior = load_denoiser(resolve(request.prior), device=device, autocast=autocast)
+        folder = resolve(request.prior)
+        prior = load_denoiser(folder, device=device, autocast=autocast, label=request.label)
         shape = inference_config(request.preset, request.arch, sizes[0])
         parse_families(request.operators, sizes[0])
     else:

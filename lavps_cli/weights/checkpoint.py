@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,57 +10,40 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
-from torch import nn
+from torch import Tensor, nn
 
-from lavps_cli.core.schedule import Schedule, schedule_named
-from lavps_cli.errors import UsageError, WeightsError
-from lavps_cli.models.hdit import HDiT, HDiTConfig
-from lavps_cli.models.hdit_layers import LevelConfig
+from lavps_cli.errors import WeightsError
 from lavps_cli.models.inference import (
     CHANNELS_IN,
     CHANNELS_OUT,
     AmortisedInference,
     InferenceNetwork,
 )
-from lavps_cli.models.preconditioning import PreconditionedDenoiser, hdit_denoiser
+from lavps_cli.weights.architectures import (
+    NetworkDenoiser,
+    architecture_of,
+    label_of,
+    schedule_of,
+)
+from lavps_cli.weights.hdit import network_config
 
 FORMAT = 1
 _MAX_CONFIG_BYTES = 1 << 20
-_MAX_PARAMETERS = 4_000_000_000
+_OTHER = "Its config.json is of another network."
 
 
-def network_config(raw: dict[str, Any]) -> HDiTConfig:
-    """Return the network's shape from the `model` entry of config.json.
+def is_ours(folder: Path) -> bool:
+    """Return whether a folder holds a model of lavps, or something that was meant to be one.
 
-    Raises:
-        WeightsError: A name is unknown or a value is of the wrong kind.
+    The config.json of other projects has no `format`; one that cannot be read is ours to report.
     """
+    path = folder / "config.json"
+    if not path.is_file():
+        return False
     try:
-        values = dict(raw)
-        values["levels"] = tuple(LevelConfig(**level) for level in raw["levels"])
-        config = HDiTConfig(**values)
-        parts: tuple[HDiTConfig | LevelConfig, ...] = (config, *config.levels)
-        for part in parts:
-            for entry in fields(part):
-                value = getattr(part, entry.name)
-                if isinstance(value, bool | float) or (
-                    isinstance(value, int) and not 0 <= value <= 1 << 16
-                ):
-                    raise UsageError(f"{entry.name} is {value!r}.")
-        size = sum(4 * level.depth * level.width * (level.width + level.d_ff)
-                   for level in config.levels)  # fmt: skip
-        size += sum(
-            6 * level.depth * level.width * config.joint * (config.patch_size * 2**i) ** 2
-            for i, level in enumerate(config.levels)
-        )
-        if size > _MAX_PARAMETERS:
-            raise UsageError(f"the network would have about {size} parameters.")
-    except (KeyError, TypeError, AttributeError, UsageError) as error:
-        raise WeightsError(
-            f"config.json does not describe a network: {error}",
-            "The folder may be damaged, or made by another version of lavps.",
-        ) from error
-    return config
+        return path.stat().st_size > _MAX_CONFIG_BYTES or "format" in json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError):
+        return True
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -86,28 +69,38 @@ def read_config(folder: Path) -> dict[str, Any]:
     return cast(dict[str, Any], config)
 
 
-def _fill(module: nn.Module, folder: Path) -> None:
-    path = folder / "model.safetensors"
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}", "Get the folder again.") from error
-    own = module.state_dict()
+def check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
+    """Check that a file's tensors are those of a network, no more, no less, and of its shapes.
+
+    Raises:
+        WeightsError: They are not; the message names the first entry that differs.
+    """
     for name in sorted(own.keys() | state.keys()):
         if name not in state:
-            raise WeightsError(f"{path} lacks {name}.", "Its config.json is of another network.")
+            raise WeightsError(f"{path} lacks {name}.", _OTHER)
         if name not in own:
-            raise WeightsError(
-                f"{path} has an unknown entry {name}.", "Its config.json is of another network."
-            )
+            raise WeightsError(f"{path} has an unknown entry {name}.", _OTHER)
         if own[name].shape != state[name].shape:
             raise WeightsError(
                 f"{path}: {name} has shape {tuple(state[name].shape)}, "
                 f"the network needs {tuple(own[name].shape)}.",
-                "Its config.json is of another network.",
+                _OTHER,
             )
+
+
+def _filled(build: Callable[[], nn.Module], folder: Path) -> Any:
+    """Return a network with the tensors of a folder; nothing of it is made before they fit."""
+    path = folder / "model.safetensors"
+    with torch.device("meta"):
+        module = build()
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}", "Get the folder again.") from error
+    check_state(module.state_dict(), state, path)
+    module.to_empty(device="cpu")
     module.load_state_dict({name: value.float() for name, value in state.items()})
-    module.eval().requires_grad_(False)
+    return module.eval().requires_grad_(False)
 
 
 def _expect(folder: Path, kind: str) -> dict[str, Any]:
@@ -117,30 +110,35 @@ def _expect(folder: Path, kind: str) -> dict[str, Any]:
             f"{folder} holds a model of kind {config.get('kind')!r}, not {kind!r}.",
             "Pass a prior to --model and an inference model to --inference.",
         )
+    if not isinstance(config.get("model"), dict):
+        raise WeightsError(f"{folder / 'config.json'} has no entry model.", "Get the folder again.")
     return config
 
 
-def _schedule(config: dict[str, Any]) -> Schedule:
-    try:
-        return schedule_named(str(config.get("schedule")))
-    except UsageError as error:
-        raise WeightsError(f"config.json: {error.message}", error.hint) from error
-
-
 def load_denoiser(
-    folder: Path, *, device: torch.device, autocast: torch.dtype | None = None
-) -> PreconditionedDenoiser:
+    folder: Path,
+    *,
+    device: torch.device,
+    autocast: torch.dtype | None = None,
+    label: int | None = None,
+) -> NetworkDenoiser:
     """Return the prior of a folder.
+
+    Args:
+        folder: Of config.json and model.safetensors.
+        device: Where the network goes.
+        autocast: Precision of its inside, None for float32.
+        label: Class of a prior that was trained with labels; None is "no label".
 
     Raises:
         WeightsError: The folder cannot be used; the message names the entry.
+        UsageError: The prior takes no such label.
     """
     config = _expect(folder, "denoiser")
-    with torch.device("meta"):
-        network = HDiT(network_config(config["model"]))
-    network.to_empty(device="cpu")
-    _fill(network, folder)
-    return hdit_denoiser(network.to(device), _schedule(config), autocast)
+    architecture = architecture_of(config)
+    label = label_of(config, label)
+    network = _filled(lambda: architecture.build(config["model"]), folder)
+    return architecture.denoiser(network.to(device), config, autocast, label)
 
 
 def load_inference(
@@ -164,38 +162,37 @@ def load_inference(
             f"inference model has {CHANNELS_IN} and {CHANNELS_OUT}.",
             "It was made by another version of lavps. Go on without it:  --inference none",
         )
-    with torch.device("meta"):
-        network = InferenceNetwork(shape)
-    network.to_empty(device="cpu")
-    _fill(network, folder)
-    return AmortisedInference(network.to(device), _schedule(config), autocast, tile, overlap)
+    network = _filled(lambda: InferenceNetwork(shape), folder)
+    return AmortisedInference(network.to(device), schedule_of(config), autocast, tile, overlap)
 
 
 def save(
     folder: Path, module: nn.Module, config: dict[str, Any], dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write model.safetensors and config.json; each appears whole or not at all.
+    """Write the folder of a network; parameters are rounded to `dtype`.
 
-    Parameters are rounded to `dtype`; buffers (frequencies, which enter cosines) are not.
+    Buffers (frequencies, which enter cosines) are not.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     rounded = {name for name, _ in module.named_parameters()}
     state = {
-        name: value.detach().to("cpu", dtype if name in rounded else value.dtype).contiguous()
+        name: value.detach().to("cpu", dtype if name in rounded else value.dtype)
         for name, value in module.state_dict().items()
     }
+    write_folder(folder, config, state)
+
+
+def write_folder(folder: Path, config: dict[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Write model.safetensors and config.json; each appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Tensors that share memory are not accepted; each gets its own.
+    whole = {name: value.contiguous().clone() for name, value in state.items()}
     part = folder / ".model.safetensors.part"
-    part.write_bytes(serialise(state, metadata={"format": "pt"}))
+    part.write_bytes(serialise(whole, metadata={"format": "pt"}))
     part.replace(folder / "model.safetensors")
     text = json.dumps({"format": FORMAT} | config, indent=2) + "\n"
     part = folder / ".config.json.part"
     part.write_text(text, encoding="utf-8")
     part.replace(folder / "config.json")
-
-
-def describe(config: HDiTConfig) -> dict[str, Any]:
-    """Return the `model` entry of config.json."""
-    return asdict(config)
 
 
 def digest(folder: Path) -> str:

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 from lavps_cli.errors import WeightsError
+from lavps_cli.folders import data_folder
+from lavps_cli.weights.checkpoint import is_ours
+from lavps_cli.weights.convert import converted, is_foreign
 
 DEFAULT = "natural-64"
 
@@ -16,25 +19,44 @@ def _home() -> Path:
 
 def bundled() -> dict[str, Path]:
     """Return the bundled models by name."""
-    home = _home()
-    return {path.parent.name: path.parent for path in sorted(home.glob("*/config.json"))}
+    return _models_in(_home())
+
+
+def _models_in(folder: Path) -> dict[str, Path]:
+    return {path.parent.name: path.parent for path in sorted(folder.glob("*/config.json"))}
+
+
+def imported() -> dict[str, Path]:
+    """Return the models that the user imported, by name."""
+    return {
+        path.parent.name: path.parent for path in sorted(imports_folder().glob("*/config.json"))
+    }
+
+
+def imports_folder() -> Path:
+    """Return where imported models are kept."""
+    return data_folder("models")
 
 
 def resolve(name_or_path: str) -> Path:
     """Return the folder of a model given by name or path.
 
+    Weights of another project are converted, once.
+
     Raises:
         WeightsError: There is no such model.
     """
     name = DEFAULT if name_or_path == "default" else name_or_path
-    models = bundled()
+    models = imported() | bundled()
     if name in models:
         return models[name]
     path = Path(name_or_path)
-    if (path / "config.json").is_file():
+    if is_ours(path):
         return path
-    if (path / "latest" / "config.json").is_file():  # A training run, at its newest checkpoint.
+    if is_ours(path / "latest"):  # A training run, at its newest checkpoint.
         return path / "latest"
+    if is_foreign(path):
+        return converted(path)
     known = ", ".join(models) or "none"
     if path.exists():
         raise WeightsError(

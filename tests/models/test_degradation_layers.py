@@ -28,7 +28,7 @@ from lavps_cli.operators.blur import Blur
 from lavps_cli.operators.denoising import Denoising
 from lavps_cli.operators.inpainting import Inpainting
 from lavps_cli.operators.super_resolution import SuperResolution
-from lavps_cli.weights.checkpoint import network_config
+from lavps_cli.weights.hdit import network_config
 
 B, H, W = 3, 8, 16
 LEVEL = LevelConfig(depth=2, width=16, d_ff=16, d_head=8, window=3)

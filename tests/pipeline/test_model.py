@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lavps_cli.errors import DeviceError, UsageError, WeightsError
-from lavps_cli.pipeline import model
+from lavps_cli.pipeline import model, priors
 from lavps_cli.pipeline.model import (
     Tiling,
     devices,
@@ -44,12 +44,12 @@ def test_an_inference_model_of_another_schedule_is_refused(
 ) -> None:
     from lavps_cli.core.schedule import Flow
 
-    real = model.load_denoiser
+    real = priors.load_denoiser
 
     def flowing(*args: object, **kwargs: object) -> object:
         return replace(real(*args, **kwargs), schedule=Flow())  # type: ignore[arg-type]
 
-    monkeypatch.setattr(model, "load_denoiser", flowing)
+    monkeypatch.setattr(priors, "load_denoiser", flowing)
     with pytest.raises(WeightsError, match="another noise schedule"):
         weights(model_folder).model(Tiling(0, 0))
 

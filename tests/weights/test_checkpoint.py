@@ -11,13 +11,13 @@ from lavps_cli.models.hdit import HDiT, HDiTConfig
 from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.inference import COND_WIDTH, InferenceNetwork
 from lavps_cli.weights.checkpoint import (
-    describe,
     digest,
     load_denoiser,
     load_inference,
     read_config,
     save,
 )
+from lavps_cli.weights.hdit import describe
 from lavps_cli.weights.index import bundled, inference_for, resolve
 
 CPU = torch.device("cpu")

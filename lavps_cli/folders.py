@@ -1,0 +1,19 @@
+"""Where things of one user are kept: what can be made again, and what cannot."""
+
+import os
+from pathlib import Path
+
+
+def cache_folder(name: str) -> Path:
+    """Return the folder of one kind of things that can be made again, below $XDG_CACHE_HOME."""
+    return _home("XDG_CACHE_HOME", ".cache") / name
+
+
+def data_folder(name: str) -> Path:
+    """Return the folder of one kind of things that the user asked to keep, below $XDG_DATA_HOME."""
+    return _home("XDG_DATA_HOME", ".local/share") / name
+
+
+def _home(variable: str, otherwise: str) -> Path:
+    base = os.environ.get(variable)
+    return (Path(base) if base else Path.home() / otherwise) / "lavps"

@@ -1,0 +1,102 @@
+"""The networks that config.json can describe, and the denoisers they become."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from lavps_cli.core.denoiser import Denoiser
+from lavps_cli.core.schedule import Schedule, schedule_named
+from lavps_cli.errors import UsageError, WeightsError
+from lavps_cli.models.preconditioning import hdit_denoiser
+from lavps_cli.weights.hdit import hdit_network
+
+
+@runtime_checkable
+class NetworkDenoiser(Denoiser, Protocol):
+    """A denoiser that is a network of PyTorch."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What has the parameters."""
+
+    @property
+    def multiple(self) -> int:
+        """Heights and widths must be multiples of this."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a network is built of the entry `model` of config.json, and how it denoises.
+
+    `build` raises WeightsError where the entry describes none, and allocates nothing on the device
+    `meta`. `denoiser` takes the filled network, the whole config, the precision inside and the
+    label.
+    """
+
+    build: Callable[[dict[str, Any]], nn.Module]
+    denoiser: Callable[[Any, dict[str, Any], torch.dtype | None, int | None], NetworkDenoiser]
+
+
+def _hdit(
+    network: Any, config: dict[str, Any], autocast: torch.dtype | None, label: int | None
+) -> NetworkDenoiser:
+    return hdit_denoiser(network, schedule_of(config), autocast, label)
+
+
+ARCHITECTURES: dict[str, Architecture] = {"hdit": Architecture(hdit_network, _hdit)}
+
+
+def architecture_of(config: dict[str, Any]) -> Architecture:
+    """Return the architecture that config.json names; HDiT where it names none.
+
+    Raises:
+        WeightsError: There is no such architecture.
+    """
+    name = config.get("architecture", "hdit")
+    if name not in ARCHITECTURES:
+        raise WeightsError(
+            f"config.json: this version knows no architecture {name!r}.",
+            f"Known: {', '.join(ARCHITECTURES)}. Update lavps.",
+        )
+    return ARCHITECTURES[name]
+
+
+def schedule_of(config: dict[str, Any]) -> Schedule:
+    """Return the noise schedule that config.json names.
+
+    Raises:
+        WeightsError: There is no such schedule.
+    """
+    try:
+        return schedule_named(str(config.get("schedule")))
+    except UsageError as error:
+        raise WeightsError(f"config.json: {error.message}", error.hint) from error
+
+
+def label_of(config: dict[str, Any], label: int | None) -> int | None:
+    """Return the label that a prior is given: the one asked for, else its "no label".
+
+    config.json tells the number of `labels`, and which one is `no_label`, if any.
+
+    Raises:
+        UsageError: The prior takes no labels, not that one, or cannot do without.
+    """
+    count = config.get("labels", 0)
+    if label is None:
+        if count and config.get("no_label") is None:
+            raise UsageError(
+                "this prior was trained with labels only, and needs one.",
+                f"Choose a class:  --label 0 ... {count - 1}",
+            )
+        return config.get("no_label")
+    if not count:
+        raise UsageError(
+            f"--label {label} has no effect: this prior was trained without labels.",
+            "Leave it out.",
+        )
+    if not 0 <= label < count:
+        raise UsageError(f"--label {label}: it has {count} labels.", f"Choose 0 ... {count - 1}.")
+    return label
