@@ -117,3 +117,63 @@ def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_weights() -> None:
     with pytest.raises(WeightsError, match="no weights 'nowhere'"):
         open_weights(Compute(model="nowhere", device="cpu"))
+
+
+OWN = """
+from dataclasses import dataclass
+from lavps_cli.core.schedule import Flow
+
+@dataclass
+class Grey:
+    schedule = Flow()
+    image_size = 16
+    def __call__(self, xt, t):
+        return 0 * xt
+
+def grey(device):
+    return Grey()
+
+def number(device):
+    return 3
+
+def failing(device):
+    raise KeyError("weights.bin")
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "own.py").write_text(OWN)
+    return tmp_path / "own.py"
+
+
+def test_a_prior_of_ones_own_is_a_prior_like_any_other(own: Path) -> None:
+    found = open_weights(Compute(model=f"{own}:grey", device="cpu"))
+    assert (found.name, found.inference_folder) == ("grey", None)
+    assert found.tiling(40, 40, None, None) == Tiling(16, 4)
+    xt = torch.ones(1, 3, 40, 40)
+    assert found.model(Tiling(16, 4)).denoiser(xt, torch.tensor(0.5)).abs().max() == 0
+    before = found.digest
+    own.write_text(OWN + "\n# Changed.\n")
+    assert open_weights(Compute(model=f"{own}:grey", device="cpu")).digest != before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gray", "no such function"),
+        ("number", "returns a int, not a denoiser"),
+        ("failing", "raises KeyError"),
+    ],
+)
+def test_what_is_no_prior_is_said_to_be_none(own: Path, name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        open_weights(Compute(model=f"{own}:{name}", device="cpu")).model(Tiling(0, 0))
+    assert error.value.hint
+
+
+def test_a_label_is_for_priors_that_know_classes(own: Path, model_folder: Path) -> None:
+    with pytest.raises(UsageError, match="own"):
+        open_weights(Compute(model=f"{own}:grey", label=3, device="cpu"))
+    with pytest.raises(UsageError, match="without labels"):
+        open_weights(Compute(model=str(model_folder), label=3, device="cpu")).model(Tiling(0, 0))
