@@ -91,7 +91,7 @@ def calibrate_speedup(
         option(COMPUTE, "--batch-size", min=1, help="Images restored at once, sharing the time."),
     ] = 1,
     compile_networks: Annotated[
-        catalog.SwitchName, option(COMPUTE, "--compile", help="on: pays on GPUs, in long runs.")
+        catalog.SwitchName, option(COMPUTE, "--compile", help="auto: on CUDA. Pays in long runs.")
     ] = "off",
     offline: params.Offline = False,
     max_time: Annotated[

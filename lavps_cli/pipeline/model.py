@@ -153,7 +153,7 @@ def open_weights(compute: Compute, *, takes_inference: bool = True) -> Weights:
         beside = inference_for(prior.folder) if isinstance(prior, FolderPrior) else None
         inference = beside if named is None else resolve(named)
     device = pick_device(compute.device)
-    compiled = compute.compile == "on"
+    compiled = compute.compile == "on" or (compute.compile == "auto" and device.type == "cuda")
     return Weights(prior, inference, device, pick_dtype(compute.dtype, device), compiled)
 
 
