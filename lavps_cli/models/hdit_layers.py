@@ -131,9 +131,10 @@ class SelfAttention(nn.Module):
         self.pos_emb = AxialRoPE(level.d_head, heads)
         self.out_proj = zeroed(nn.Linear(level.width, level.width, bias=False))
         if joint:
-            self.degradation = FeatureDegradation(level.width, pixels, joint)
-            self.joint_k_proj = nn.Linear(2 * level.width, level.width, bias=False)
-            self.joint_v_proj = nn.Linear(level.width, level.width, bias=False)
+            self.feature_degradation = FeatureDegradation(level.width, pixels, joint)
+            self.jnorm = AdaRMSNorm(level.width, cond_width)
+            self.jk_proj = nn.Linear(2 * level.width, level.width, bias=False)
+            self.jv_proj = nn.Linear(level.width, level.width, bias=False)
 
     def forward(self, x: Tensor, pos: Tensor, cond: Tensor, seen: Seen | None) -> Tensor:
         b, h, w, _ = x.shape
@@ -148,11 +149,12 @@ class SelfAttention(nn.Module):
             return rotate(unit, cos, sin)
 
         joint: Joint | None = None
-        if hasattr(self, "degradation"):
+        if hasattr(self, "feature_degradation"):
             # Without an observation its tokens are zero, so that one network serves both.
-            f = torch.zeros_like(normed) if seen is None else self.degradation(normed, seen)
-            joint_k = self.joint_k_proj(torch.cat([normed, f], -1)).view_as(k)
-            joint = placed(joint_k), self.joint_v_proj(f).view_as(v)
+            f = torch.zeros_like(x) if seen is None else self.feature_degradation(x, seen)
+            f = self.jnorm(f, cond)
+            jk = self.jk_proj(torch.cat([normed, f], -1)).view_as(k)
+            joint = placed(jk), self.jv_proj(f).view_as(v)
         q, k = placed(q), placed(k)
         if self.level.attention == "global":
             out = global_attention(q, k, v, joint)

@@ -79,26 +79,29 @@ def naive(layer: FeatureDegradation, x: Tensor, what: Seen) -> Tensor:
         features = torch.zeros(k, 3, h * p, w * p)
         for row in range(h):
             for col in range(w):
-                patch = (layer.unpatch.weight @ x[i, row, col]).view(k, 3, p, p)
+                patch = layer.unpatch(x[i, row, col]).view(p, p, k, 3).permute(2, 3, 0, 1)
                 features[:, :, row * p : row * p + p, col * p : col * p + p] = patch
-        measured = [A(features[j]) for j in range(k)] + [what.y[i]]
+        measured = [what.y[i]] + [A(features[j]) for j in range(k)]
         mixed = [torch.zeros_like(measured[0]) for _ in range(k)]
         for entry in range(measured[0].numel()):
             column = torch.stack([m.flatten()[entry] for m in measured])
-            for j, value in enumerate(F.gelu(layer.mix.weight @ column)):
+            linear = layer.deg_linear
+            for j, value in enumerate(F.gelu(linear.weight @ column + linear.bias)):
                 mixed[j].view(-1)[entry] = value
         back = torch.stack([getattr(A, "pinv", A.adjoint)(m) for m in mixed])
         for row in range(h):
             for col in range(w):
                 patch = back[:, :, row * p : row * p + p, col * p : col * p + p]
-                out[i, row, col] = layer.patch.weight @ patch.flatten()
+                out[i, row, col] = layer.patch(patch.permute(2, 3, 0, 1).flatten())
     return out
 
 
+@pytest.mark.parametrize("width", [6, 24])
 @pytest.mark.parametrize("name", OPERATORS)
-def test_it_is_the_naive_reference(name: str) -> None:
-    layer = FeatureDegradation(6, 2, 2)
-    x = draw(B, H // 2, W // 2, 6, seed=4)
+def test_it_is_the_naive_reference(name: str, width: int) -> None:
+    layer = FeatureDegradation(width, 2, 2)
+    assert sum(p.numel() for p in layer.parameters()) == 8 + (2 * 24 * 6 if width == 6 else 0)
+    x = draw(B, H // 2, W // 2, width, seed=4)
     what = seen(OPERATORS[name])
     with torch.no_grad():
         torch.testing.assert_close(layer(x, what), naive(layer, x, what), atol=1e-5, rtol=1e-4)
@@ -169,6 +172,10 @@ def test_untrained_it_predicts_the_bridge(name: str) -> None:
     torch.testing.assert_close(q.rho, c.bridge.rho)
 
 
+def _is_joint(name: str) -> bool:
+    return any(part in name for part in ("degradation", "jnorm", "jk_proj", "jv_proj"))
+
+
 def test_every_parameter_learns() -> None:
     network = InferenceNetwork(CONFIG)
     for name, parameter in network.named_parameters():
@@ -177,8 +184,8 @@ def test_every_parameter_learns() -> None:
     model = AmortisedInference(network, SCHEDULES["flow"])
     q = model(contexts("masks"))
     (q.mu.square().sum() + q.rho.log().square().sum()).backward()
-    joint = {n: p for n, p in network.named_parameters() if "degradation" in n or "joint" in n}
-    assert len(joint) == 5 * 6
+    joint = {n: p for n, p in network.named_parameters() if _is_joint(n)}
+    assert len(joint) == 7 * 6
     for name, parameter in joint.items():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
@@ -197,7 +204,7 @@ def test_without_feature_images_nothing_is_added() -> None:
     names = set(HDiT(replace(CONFIG, joint=0)).state_dict())
     more = set(HDiT(CONFIG).state_dict())
     assert names < more
-    assert all("degradation" in name or "joint" in name for name in more - names)
+    assert all(_is_joint(name) for name in more - names)
 
 
 def test_windows_are_refused_unless_the_network_is_local() -> None:
