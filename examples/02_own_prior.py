@@ -57,7 +57,7 @@ def main() -> None:
         model=Model(pink(y.device)),
         options=LavpsOptions(num_steps=30),
         samples=8,
-    ).mean(0)
+    ).mean(0, keepdim=True)
     print(f"four of five pixels hidden: {lavps_cli.psnr(A(x), x).item():.1f} dB")
     print(f"mean of 8 samples:          {lavps_cli.psnr(xhat, x).item():.1f} dB")
 
