@@ -13,7 +13,7 @@ PresetName: TypeAlias = Literal["fast", "balanced", "best"]
 DtypeName: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 FormatName: TypeAlias = Literal["auto", "png", "jpg", "webp", "tiff", "avif"]
 ExistingName: TypeAlias = Literal["error", "skip", "overwrite"]
-StageName: TypeAlias = Literal["inference", "prior"]
+StageName: TypeAlias = Literal["inference", "prior", "conditional"]
 ArchName: TypeAlias = Literal["palette", "invfusion"]
 TrainPresetName: TypeAlias = Literal["tiny", "small", "base"]
 CropName: TypeAlias = Literal["auto", "whole", "random"]
@@ -79,6 +79,8 @@ class Sampler:
     summary: str
     evaluations: str
     """Takes options and whether there is an inference model; returns forward and backward ones."""
+    conditional: bool = False
+    """Whether its denoiser was trained to see the observation."""
     presets: dict[str, Preset] = field(default_factory=lambda: PRESETS)
 
 
@@ -106,6 +108,18 @@ SAMPLERS: dict[str, Sampler] = {
         presets={
             name: Preset(warm={"num_steps": steps}, cold={"num_steps": steps})
             for name, steps in (("fast", 50), ("balanced", 150), ("best", 1000))
+        },
+    ),
+    "conditional": Sampler(
+        function="lavps_cli.samplers.ode:ode",
+        options="lavps_cli.samplers.ode:OdeOptions",
+        inference=False,
+        conditional=True,
+        evaluations="lavps_cli.samplers.ode:evaluations",
+        summary="a denoiser trained on pairs (InvFusion, Palette), along its probability flow",
+        presets={
+            name: Preset(warm={"num_steps": steps}, cold={"num_steps": steps})
+            for name, steps in (("fast", 6), ("balanced", 18), ("best", 50))
         },
     ),
 }

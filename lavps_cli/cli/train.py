@@ -40,7 +40,12 @@ def train(
     ] = None,
     stage: Annotated[
         catalog.StageName,
-        option(MOST_USED, "--stage", help="inference: for a prior; prior: the denoiser itself."),
+        option(
+            MOST_USED,
+            "--stage",
+            help="inference: for a prior; prior: the denoiser itself; conditional: one that sees "
+            "the observation, for --method conditional.",
+        ),
     ] = "inference",
     operators: Annotated[
         str | None,

@@ -13,6 +13,7 @@ from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.precision import multiplies_bf16
 from lavps_cli.core.variational import InferenceModel
 from lavps_cli.errors import DeviceError, UsageError, WeightsError
+from lavps_cli.models.conditional import ConditionalDenoiser
 from lavps_cli.models.inference import AmortisedInference
 from lavps_cli.models.tiled import TiledDenoiser
 from lavps_cli.options import parse_count
@@ -33,9 +34,9 @@ _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A prior, and the inference model that was trained for it."""
+    """A prior, and the inference model that was trained for it; or a conditional denoiser."""
 
-    denoiser: Denoiser
+    denoiser: Denoiser | ConditionalDenoiser
     inference: InferenceModel | None = None
     switch_ratio: float | None = None
     """r_switch of the inference model's training."""
@@ -92,9 +93,9 @@ class Weights:
         return next(name for name, value in _DTYPES.items() if value == self.autocast)
 
     @cached_property
-    def _denoiser(self) -> Denoiser:
+    def _denoiser(self) -> Denoiser | ConditionalDenoiser:
         denoiser = self.prior.open(self.device, self.autocast)
-        if self.compiled and isinstance(denoiser, NetworkDenoiser):
+        if self.compiled and isinstance(denoiser, NetworkDenoiser | ConditionalDenoiser):
             compile_network(denoiser.network)
         return denoiser
 
@@ -125,12 +126,15 @@ class Weights:
     def model(self, tiling: Tiling) -> Model:
         """Return the networks for pictures of any size."""
         tile, overlap = tiling.tile, tiling.overlap
-        multiple = getattr(self._denoiser, "multiple", 1)
-        prior = TiledDenoiser(self._denoiser, tile, overlap, multiple)
+        any_scale = bool(self.config.get("local"))
+        denoiser = self._denoiser
+        if isinstance(denoiser, ConditionalDenoiser):
+            whole = replace(denoiser, tile=tile, overlap=overlap)
+            return Model(whole, None, None, self.device)
+        prior = TiledDenoiser(denoiser, tile, overlap, getattr(denoiser, "multiple", 1))
         inference = self._inference
         if inference is not None:
             inference = replace(inference, tile=tile, overlap=overlap)
-        any_scale = bool(self.config.get("local"))
         return Model(prior, inference, self.switch_ratio, self.device, any_scale)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lavps_cli import catalog
-from lavps_cli.core.denoiser import CountedDenoiser
+from lavps_cli.core.denoiser import CountedDenoiser, Denoiser
 from lavps_cli.core.gaussian import DiagonalGaussian
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.noise import Noise
@@ -16,6 +16,7 @@ from lavps_cli.core.step import Step
 from lavps_cli.core.types import Image
 from lavps_cli.core.variational import Context, InferenceModel
 from lavps_cli.errors import UsageError
+from lavps_cli.models.conditional import ConditionalDenoiser
 from lavps_cli.options import parse_settings
 from lavps_cli.pipeline.coarse import FACTOR, guided, reduced
 from lavps_cli.pipeline.model import Model
@@ -132,6 +133,28 @@ def expected_evaluations(method: str, options: Any, *, warm: bool) -> tuple[int,
     return counted
 
 
+def _denoiser(model: Model, method: str, likelihood: Likelihood) -> Denoiser:
+    """Return the prior, or the denoiser that knows the observation, as the method asks.
+
+    Raises:
+        UsageError: The model is of the other kind.
+    """
+    denoiser, wanted = model.denoiser, catalog.sampler(method).conditional
+    if isinstance(denoiser, ConditionalDenoiser):
+        if wanted:
+            return denoiser.given(likelihood)
+        raise UsageError(
+            f"--method {method} samples with a prior; this model is a conditional denoiser.",
+            "Use it with:  --method conditional",
+        )
+    if wanted:
+        raise UsageError(
+            f"--method {method} needs a denoiser that was trained to see the observation.",
+            "Train one:  lavps train --stage conditional      Then:  --model runs/conditional",
+        )
+    return denoiser
+
+
 def draw(
     model: Model,
     likelihood: Likelihood,
@@ -177,7 +200,7 @@ def draw(
         nfe, nbe = before.nfe / FACTOR**2, before.nbe / FACTOR**2
         likelihood = guided(likelihood, before.x)
     y = likelihood.y.expand(batch, *likelihood.y.shape[1:])
-    denoiser = CountedDenoiser(model.denoiser, batch)
+    denoiser = CountedDenoiser(_denoiser(model, method, replace(likelihood, y=y)), batch)
     noise = Noise(seeds, y.device)
     if begun is not None:
         noise, denoiser.nfe, denoiser.nbe = begun.noise.fork(), begun.nfe, begun.nbe

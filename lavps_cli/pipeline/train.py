@@ -8,12 +8,16 @@ from typing import Any, cast
 
 from torch import nn
 
+from lavps_cli.core.denoiser import Denoiser
+from lavps_cli.core.likelihood import Likelihood
+from lavps_cli.core.noise import Noise
 from lavps_cli.core.schedule import schedule_name
 from lavps_cli.core.types import Image
 from lavps_cli.data.sources import Source, open_source
 from lavps_cli.data.store import Pictures, prepare
 from lavps_cli.errors import OutputError, UsageError
 from lavps_cli.folders import cache_folder
+from lavps_cli.models.conditional import ConditionalDenoiser
 from lavps_cli.models.hdit import HDiT
 from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
 from lavps_cli.models.preconditioning import hdit_denoiser
@@ -42,6 +46,8 @@ from lavps_cli.pipeline.train_settings import (
 )
 from lavps_cli.pipeline.train_setup import Setup, objective_of, set_up
 from lavps_cli.pipeline.train_validation import validate
+from lavps_cli.samplers.lavps import LavpsOptions, lavps
+from lavps_cli.samplers.ode import OdeOptions, ode
 from lavps_cli.training import checkpoints
 from lavps_cli.training.families import parse_families
 from lavps_cli.training.log import Line, Log, check_sinks, open_sinks
@@ -49,7 +55,8 @@ from lavps_cli.training.loop import Ending, Hooks, TrainOptions, fit
 from lavps_cli.training.processes import abandon, is_first, join, leave, rank, wait
 from lavps_cli.training.rows import Batches
 
-RATES = {"prior": 2e-3, "inference": 1e-3}
+RATES = {"prior": 2e-3, "inference": 1e-3, "conditional": 2e-3}
+LOOKED_AT_STEPS = 15
 SAMPLE_SEED = 10_000
 
 
@@ -270,17 +277,25 @@ def _run(
 
 
 def _grid(setup: Setup, run: Path, x: Image) -> Callable[[int, nn.Module], None]:
-    schedule, autocast = setup.schedule, setup.autocast
-    if setup.prior is None:
+    request, schedule, autocast = setup.request, setup.schedule, setup.autocast
+    if request.stage == "prior":
         return sampler_grid(
             run, lambda net: hdit_denoiser(cast(HDiT, net), schedule, autocast), x, 0
         )
-    return restoration_grid(
-        run,
-        lambda net: AmortisedInference(cast(InferenceNetwork, net), schedule, autocast),
-        setup.prior,
-        parse_families(setup.request.operators, setup.sizes[0]),
-        x,
-        seed=0,
-        switch_ratio=setup.request.switch_ratio,
-    )
+
+    def warm(net: nn.Module, problem: Likelihood, noise: Noise, shape: tuple[int, ...]) -> Image:
+        options = LavpsOptions(
+            num_steps=LOOKED_AT_STEPS, grad_steps_start=2, grad_steps_end=0,
+            switch_ratio=request.switch_ratio,
+        )  # fmt: skip
+        inference = AmortisedInference(cast(InferenceNetwork, net), schedule, autocast)
+        prior = cast(Denoiser, setup.prior)
+        return lavps(prior, problem, options, shape=shape, noise=noise, inference=inference)
+
+    def paired(net: nn.Module, problem: Likelihood, noise: Noise, shape: tuple[int, ...]) -> Image:
+        given = ConditionalDenoiser(cast(HDiT, net), schedule, autocast).given(problem)
+        return ode(given, problem, OdeOptions(num_steps=8), shape=shape, noise=noise)
+
+    restore = warm if request.stage == "inference" else paired
+    families = parse_families(request.operators, setup.sizes[0])
+    return restoration_grid(run, restore, families, x, 0)

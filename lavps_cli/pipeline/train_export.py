@@ -18,10 +18,8 @@ from lavps_cli.core.types import Image
 from lavps_cli.images.picture import Picture
 from lavps_cli.images.writing import encode, write_atomic
 from lavps_cli.models.hdit import HDiTConfig
-from lavps_cli.models.inference import AmortisedInference
 from lavps_cli.pipeline.requests import TrainingRequest
 from lavps_cli.pipeline.train_settings import command_of
-from lavps_cli.samplers.lavps import LavpsOptions, lavps
 from lavps_cli.training.families import Family
 from lavps_cli.training.log import read_lines
 from lavps_cli.training.rows import generator_of
@@ -30,7 +28,6 @@ from lavps_cli.weights.hdit import describe
 
 LOOKED_AT = 4
 """Pictures that are restored on the way."""
-STEPS = 15
 _PURPOSE = 5
 
 
@@ -38,9 +35,8 @@ def model_config(
     request: TrainingRequest, network: HDiTConfig, schedule: str, size: int, trained_on: str
 ) -> dict[str, Any]:
     """Return config.json of what is trained."""
-    prior = request.stage == "prior"
     config: dict[str, Any] = {
-        "kind": "denoiser" if prior else "inference",
+        "kind": "denoiser" if request.stage == "prior" else request.stage,
         "schedule": schedule,
         "image_size": size,
         "local": network.is_local,
@@ -48,12 +44,10 @@ def model_config(
         "trained_on": trained_on,
         "lavps_version": __version__,
     }
-    if not prior:
-        config |= {
-            "prior": request.prior,
-            "switch_ratio": request.switch_ratio,
-            "operators": request.operators.split(","),
-        }
+    if request.stage == "inference":
+        config |= {"prior": request.prior, "switch_ratio": request.switch_ratio}
+    if request.stage != "prior":
+        config |= {"operators": request.operators.split(",")}
     return config | {"model": describe(network)}
 
 
@@ -123,13 +117,10 @@ def sampler_grid(
 
 def restoration_grid(
     run: Path,
-    model: Callable[[nn.Module], AmortisedInference],
-    denoiser: Denoiser,
+    restore: Callable[[nn.Module, Likelihood, Noise, tuple[int, ...]], Image],
     families: Sequence[Family],
     x: Image,
-    *,
     seed: int,
-    switch_ratio: float,
 ) -> Callable[[int, nn.Module], None]:
     """Return what restores the same pictures with every family, and says how well.
 
@@ -144,15 +135,9 @@ def restoration_grid(
 
     def draw(step: int, average: nn.Module) -> None:
         rows, psnr = [x], {}
-        inference = model(average)
-        options = LavpsOptions(
-            num_steps=STEPS, grad_steps_start=2, grad_steps_end=0, switch_ratio=switch_ratio
-        )
         for family, problem in zip(families, problems, strict=True):
             noise = Noise([seed + i for i in range(len(x))], x.device)
-            xhat = lavps(
-                denoiser, problem, options, shape=tuple(x.shape), noise=noise, inference=inference
-            )
+            xhat = restore(average, problem, noise, tuple(x.shape))
             rows += [_visible(problem, x), xhat]
             error = (xhat.clamp(-1, 1) - x).square().mean().item() / 4
             psnr[family.name] = round(-10 * math.log10(max(error, 1e-10)), 3)

@@ -16,14 +16,16 @@ from lavps_cli.pipeline.model import compile_network, pick_dtype
 from lavps_cli.pipeline.requests import TrainingRequest
 from lavps_cli.pipeline.train_settings import parse_sizes
 from lavps_cli.training.algorithm1 import InferenceObjective
+from lavps_cli.training.conditional import ConditionalObjective
 from lavps_cli.training.denoising import PriorObjective
 from lavps_cli.training.families import parse_families
 from lavps_cli.training.loop import Objective
-from lavps_cli.training.networks import inference_config, prior_config
+from lavps_cli.training.networks import conditional_config, inference_config, prior_config
+from lavps_cli.training.problems import Problems
 from lavps_cli.training.processes import rank, world
 from lavps_cli.training.rows import Batches, Rows, shares
 from lavps_cli.weights.architectures import NetworkDenoiser
-from lavps_cli.weights.checkpoint import load_denoiser, load_inference
+from lavps_cli.weights.checkpoint import load_conditional, load_denoiser, load_inference
 from lavps_cli.weights.index import resolve
 
 
@@ -61,9 +63,9 @@ def set_up(request: TrainingRequest, device: torch.device) -> Setup:
             f"--batch-gpu {request.batch_gpu}.",
             "Choose a multiple of their product.",
         )
-    if len(sizes) > 1 and request.stage == "inference":
+    if len(sizes) > 1 and request.stage != "prior":
         raise UsageError(
-            f"--resolution {request.resolution}: inference models are trained at one size.",
+            f"--resolution {request.resolution}: only priors are trained at several sizes.",
             f"For example:  --resolution {sizes[0]}",
         )
     autocast = train_dtype(request.dtype, device)
@@ -72,9 +74,12 @@ def set_up(request: TrainingRequest, device: torch.device) -> Setup:
         folder = resolve(request.prior)
         prior = load_denoiser(folder, device=device, autocast=autocast, label=request.label)
         shape = inference_config(request.preset, request.arch, sizes[0])
-        parse_families(request.operators, sizes[0])
+    elif request.stage == "conditional":
+        shape = conditional_config(request.preset, request.arch, sizes[0])
     else:
         shape = prior_config(request.preset, sizes[0])
+    if request.stage != "prior":
+        parse_families(request.operators, sizes[0])
     network = _begun_from(request, device)
     if network is None:
         with _seeded(request.seed):
@@ -109,6 +114,8 @@ def _begun_from(request: TrainingRequest, device: torch.device) -> HDiT | Infere
         network = load_denoiser(folder, device=device).network
         assert isinstance(network, HDiT)
         return network
+    if request.stage == "conditional":
+        return load_conditional(folder, device=device).network
     return load_inference(folder, device=device).network
 
 
@@ -131,20 +138,16 @@ def objective_of(
 ) -> Objective:
     """Return the loss of the stage on pictures, by size; of the first families alone if told."""
     request = setup.request
-    if setup.prior is None or isinstance(setup.network, HDiT):
+    network, size = setup.network, setup.sizes[0]
+    if request.stage == "prior":
         return PriorObjective(
-            setup.network, pictures, setup.sizes, setup.rows, request.seed, setup.device,
+            network, pictures, setup.sizes, setup.rows, request.seed, setup.device,
             setup.autocast,
         )  # fmt: skip
-    size = setup.sizes[0]
-    return InferenceObjective(
-        AmortisedInference(setup.network, setup.schedule, setup.autocast),
-        setup.prior,
-        parse_families(request.operators, size)[:num_families],
-        pictures[size],
-        setup.rows,
-        request.seed,
-        size,
-        request.switch_ratio,
-        setup.device,
-    )
+    families = parse_families(request.operators, size)[:num_families]
+    problems = Problems(families, pictures[size], request.seed, size, setup.device)
+    if isinstance(network, HDiT):
+        return ConditionalObjective(network, problems, setup.rows, setup.autocast)
+    assert setup.prior is not None
+    model = AmortisedInference(network, setup.schedule, setup.autocast)
+    return InferenceObjective(model, setup.prior, problems, setup.rows, request.switch_ratio)

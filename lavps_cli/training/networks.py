@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from lavps_cli.catalog import ArchName, TrainPresetName
+from lavps_cli.models import conditional
 from lavps_cli.models.hdit import HDiTConfig
 from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.inference import CHANNELS_IN, CHANNELS_OUT, COND_WIDTH
@@ -42,5 +43,15 @@ def inference_config(preset: TrainPresetName, arch: ArchName, size: int) -> HDiT
         in_channels=CHANNELS_IN,
         out_channels=CHANNELS_OUT,
         mapping_cond_dim=COND_WIDTH,
+        joint=JOINT if arch == "invfusion" else 0,
+    )
+
+
+def conditional_config(preset: TrainPresetName, arch: ArchName, size: int) -> HDiTConfig:
+    """Return the shape of a conditional denoiser: the prior's, with the observation beside x_t."""
+    return replace(
+        prior_config(preset, size),
+        in_channels=conditional.CHANNELS_IN,
+        out_channels=conditional.CHANNELS_OUT,
         joint=JOINT if arch == "invfusion" else 0,
     )

@@ -13,6 +13,9 @@ from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from lavps_cli.errors import WeightsError
+from lavps_cli.models import conditional
+from lavps_cli.models.conditional import ConditionalDenoiser
+from lavps_cli.models.hdit import HDiT
 from lavps_cli.models.inference import (
     CHANNELS_IN,
     CHANNELS_OUT,
@@ -108,7 +111,8 @@ def _expect(folder: Path, kind: str) -> dict[str, Any]:
     if config.get("kind") != kind:
         raise WeightsError(
             f"{folder} holds a model of kind {config.get('kind')!r}, not {kind!r}.",
-            "Pass a prior to --model and an inference model to --inference.",
+            "Pass a prior to --model and an inference model to --inference; a conditional denoiser "
+            "to --model with --method conditional.",
         )
     if not isinstance(config.get("model"), dict):
         raise WeightsError(f"{folder / 'config.json'} has no entry model.", "Get the folder again.")
@@ -139,6 +143,27 @@ def load_denoiser(
     label = label_of(config, label)
     network = _filled(lambda: architecture.build(config["model"]), folder)
     return architecture.denoiser(network.to(device), config, autocast, label)
+
+
+def load_conditional(
+    folder: Path, *, device: torch.device, autocast: torch.dtype | None = None
+) -> ConditionalDenoiser:
+    """Return the conditional denoiser of a folder.
+
+    Raises:
+        WeightsError: The folder cannot be used; the message names the entry.
+    """
+    config = _expect(folder, "conditional")
+    shape = network_config(config["model"])
+    channels = (shape.in_channels, shape.out_channels)
+    if channels != (conditional.CHANNELS_IN, conditional.CHANNELS_OUT):
+        raise WeightsError(
+            f"{folder} has {channels[0]} channels in and {channels[1]} out; a conditional denoiser "
+            f"has {conditional.CHANNELS_IN} and {conditional.CHANNELS_OUT}.",
+            _OTHER,
+        )
+    network = _filled(lambda: HDiT(shape), folder)
+    return ConditionalDenoiser(network.to(device), schedule_of(config), autocast)
 
 
 def load_inference(

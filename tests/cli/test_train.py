@@ -103,6 +103,30 @@ def test_a_prior_then_its_inference_model_then_a_picture(
         assert picture.size == (96, 80)
 
 
+@pytest.mark.parametrize("arch", ["palette", "invfusion"])
+def test_a_conditional_denoiser_is_trained_and_restores(
+    lavps: Lavps, prior: Path, photos: Path, tmp_path: Path, arch: str
+) -> None:
+    run, out = tmp_path / "conditional", tmp_path / "out.png"
+    result = lavps(
+        "train", "--dataset", photos, "--stage", "conditional", "--arch", arch, "--operators",
+        "inpaint:rect,deblur:3-5@0-1", "--duration", "4", "--sample-every", "4", "-o", run, *SMALL,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    with PillowImage.open(run / "samples" / "step_00000004.png") as grid:
+        assert grid.size == (4 * 16, 5 * 16)
+    restore = ("restore", photos / "p0.png", "--task", "denoise", "--noise", "0.1", "--model")
+    result = lavps(*restore, run, "--method", "conditional", "-O", "num_steps=3", "-o", out)
+    assert result.exit_code == 0, result.output
+    with PillowImage.open(out) as picture:
+        assert picture.size == (48, 40)
+    for model, method in ((run, "mgdm"), (prior, "conditional")):
+        refused = lavps(*restore, model, "--method", method, "-o", tmp_path / "no.png")
+        assert refused.exit_code == 2, refused.output
+        assert "conditional" in refused.stderr
+        assert not (tmp_path / "no.png").exists()
+
+
 def test_operator_aware_layers_are_trained_and_restore(
     lavps: Lavps, prior: Path, photos: Path, tmp_path: Path
 ) -> None:

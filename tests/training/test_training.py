@@ -24,12 +24,14 @@ from lavps_cli.operators.inpainting import Inpainting
 from lavps_cli.training import checkpoints
 from lavps_cli.training.algorithm1 import InferenceObjective
 from lavps_cli.training.amortisation import gain_over_bridge, inference_loss
+from lavps_cli.training.conditional import ConditionalObjective
 from lavps_cli.training.contexts import Trajectories
 from lavps_cli.training.denoising import PriorObjective, denoising_loss
 from lavps_cli.training.families import parse_families
 from lavps_cli.training.log import Log, Numbers, read_lines
 from lavps_cli.training.loop import Hooks, Objective, Trained, TrainOptions, fit
 from lavps_cli.training.optim import rate
+from lavps_cli.training.problems import Problems
 from lavps_cli.training.rows import Rows, generator_of, shares, whole
 
 TINY = HDiTConfig(
@@ -41,6 +43,7 @@ TINY = HDiTConfig(
     rope_extent=4,
 )
 INFERENCE = replace(TINY, in_channels=9, out_channels=9, mapping_cond_dim=64)
+FAMILIES = parse_families("2*sr:2,inpaint:pixels@0.3-0.6,deblur:3-5@0-1", 8)
 
 
 class Smooth:
@@ -71,11 +74,16 @@ def inference_objective(rows: list[Rows] | None = None) -> InferenceObjective:
     return InferenceObjective(
         AmortisedInference(network, SCHEDULES["flow"]),
         GaussianPrior(torch.zeros(3, 8, 8), 0.25, SCHEDULES["flow"]),
-        parse_families("2*sr:2,inpaint:pixels@0.3-0.6,deblur:3-5@0-1", 8),
-        Smooth(),
+        Problems(FAMILIES, Smooth(), seed=0, size=8),
         rows or [whole(6)],
-        seed=0,
-        size=8,
+    )
+
+
+def conditional_objective(rows: list[Rows] | None = None) -> ConditionalObjective:
+    network = seeded(lambda: HDiT(replace(TINY, in_channels=6, joint=1)))
+    assert isinstance(network, HDiT)
+    return ConditionalObjective(
+        network, Problems(FAMILIES, Smooth(), seed=0, size=8), rows or [whole(6)]
     )
 
 
@@ -110,7 +118,7 @@ def test_untrained_loss_is_the_targets_variance() -> None:
     assert sum(numbers[f"loss_q{i}"].numel() for i in range(4)) == 512
 
 
-@pytest.mark.parametrize("make", [prior_objective, inference_objective])
+@pytest.mark.parametrize("make", [prior_objective, inference_objective, conditional_objective])
 def test_the_gradient_does_not_depend_on_the_parts(
     make: Callable[[list[Rows] | None], Objective],
 ) -> None:
@@ -126,7 +134,7 @@ def test_the_gradient_does_not_depend_on_the_parts(
         assert torch.allclose(value, on_both, rtol=1e-5)
 
 
-@pytest.mark.parametrize("make", [prior_objective, inference_objective])
+@pytest.mark.parametrize("make", [prior_objective, inference_objective, conditional_objective])
 @pytest.mark.parametrize("stop", [7, 10])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     tmp_path: Path, make: Callable[[], Objective], stop: int
