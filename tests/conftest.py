@@ -66,6 +66,29 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def conditional_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random conditional denoiser that says it was trained on deblurring."""
+    from lavps_cli.models.hdit import HDiT, HDiTConfig
+    from lavps_cli.models.hdit_layers import LevelConfig
+    from lavps_cli.weights.checkpoint import save
+    from lavps_cli.weights.hdit import describe
+
+    config = HDiTConfig(
+        levels=(LevelConfig(depth=1, width=16, d_ff=16, d_head=8, window=3),),
+        patch_size=2,
+        mapping_width=16,
+        mapping_d_ff=16,
+        mapping_depth=1,
+        rope_extent=8,
+        in_channels=6,
+    )
+    about = {"schedule": "flow", "image_size": 16, "local": True, "operators": ["deblur:3-5@0-1"]}
+    folder = tmp_path_factory.mktemp("weights") / "paired"
+    save(folder, HDiT(config), about | {"kind": "conditional", "model": describe(config)})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def scene() -> npt.NDArray[np.uint8]:
     """A small scene with smooth parts, edges and texture; 8 bits, (32, 48, 3)."""
     y, x = np.mgrid[0:32, 0:48] / 48.0

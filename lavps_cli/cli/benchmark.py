@@ -59,7 +59,10 @@ def benchmark(
     methods: Annotated[
         str,
         option(
-            params.SAMPLING, "--methods", metavar="LIST", help=f"Of {', '.join(catalog.SAMPLERS)}."
+            params.SAMPLING,
+            "--methods",
+            metavar="METHOD[=MODEL],...",
+            help=f"Of {', '.join(catalog.SAMPLERS)}; a model if it is another than --model.",
         ),
     ] = "lavps,mgdm",
     preset: params.Preset = "balanced",

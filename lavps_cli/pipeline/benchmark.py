@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lavps_cli import catalog
 from lavps_cli.bench.records import Book, Record, read
 from lavps_cli.bench.runner import Cell, Left, measure_all
 from lavps_cli.bench.summary import difference, summarise
@@ -18,18 +17,18 @@ from lavps_cli.images.writing import write_atomic
 from lavps_cli.options import parse_seconds
 from lavps_cli.pipeline.bench_data import load_pictures, parse_tasks
 from lavps_cli.pipeline.calibration import stored_settings
+from lavps_cli.pipeline.contenders import Contender, check_methods, open_contenders
 from lavps_cli.pipeline.kept_pictures import keeper, load_pairs
 from lavps_cli.pipeline.measuring import Bench, environment
 from lavps_cli.pipeline.metrics import ImageMetric, open_metrics
-from lavps_cli.pipeline.model import Weights, open_weights, use_threads
+from lavps_cli.pipeline.model import open_weights, use_threads
 from lavps_cli.pipeline.requests import BenchmarkRequest
 from lavps_cli.pipeline.results import Listener, Progress
 from lavps_cli.pipeline.sampling import sampler_options
 from lavps_cli.pipeline.set_metrics import CMMD, Cmmd, told
 from lavps_cli.pipeline.settings import Speed, ladder, probe, trained_ratio, units, within
 from lavps_cli.pipeline.thresholds import Entry, check_thresholds, failed_cells, parse_threshold
-from lavps_cli.training.families import Family, covers
-from lavps_cli.weights.checkpoint import read_config
+from lavps_cli.training.families import Family
 
 RECORDS = "records.jsonl"
 UNCERTAINTY = {
@@ -66,9 +65,7 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
     Raises:
         LavpsError: Anything a user can act on; what was measured is kept.
     """
-    methods = [name.strip() for name in request.methods.split(",")]
-    for name in methods:
-        catalog.sampler(name)
+    check_methods(request.methods)
     if 0 < request.coverage < LEAST:
         raise UsageError(
             f"--coverage {request.coverage}: intervals of 90 % need more samples.",
@@ -95,8 +92,10 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
         )
     use_threads(request.compute.threads)
     weights = open_weights(request.compute)
-    if "lavps" in methods and weights.inference_folder is None:
-        listener.warn(f"there is no inference model for {weights.name}; lavps is mgdm.")
+    contenders = open_contenders(request.methods, request.compute, weights)
+    for each in contenders:
+        if each.method == "lavps" and each.weights.inference_folder is None:
+            listener.warn(f"there is no inference model for {each.weights.name}; lavps is mgdm.")
     pictures = load_pictures(request.dataset, request.size, request.images, listener)
     output = Path(request.output)
     book = Book(output / RECORDS)
@@ -111,11 +110,11 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
             output / "pictures", pictures.names["test"], every=request.save_pictures or with_cmmd
         ),
     )
-    run = _Run(bench, book, families, methods, listener, until, request.settings)
+    run = _Run(bench, book, families, contenders, listener, until, request.settings)
     chosen, left = run.cells(budgets, request, limit)
     entries = [
-        _entry(run, budget, family, method, cell, metrics, old)
-        for budget, family, method, cell in chosen
+        _entry(run, budget, family, contender, cell, metrics, old)
+        for budget, family, contender, cell in chosen
     ]
     if with_cmmd:
         entries = _with_cmmd(entries, output / "pictures", pictures.names["test"])
@@ -141,7 +140,7 @@ def _records(place: str) -> Path:
     return path / RECORDS if path.is_dir() else path
 
 
-Chosen = tuple[float | None, Family, str, Cell | None]
+Chosen = tuple[float | None, Family, Contender, Cell | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +150,7 @@ class _Run:
     bench: Bench
     book: Book
     families: list[Family]
-    methods: list[str]
+    contenders: list[Contender]
     listener: Listener
     until: float
     settings: tuple[str, ...] = ()
@@ -160,17 +159,20 @@ class _Run:
         self, budgets: Sequence[float], request: BenchmarkRequest, limit: float
     ) -> tuple[list[Chosen], Left]:
         """Choose settings, measure them on the test images, and return both."""
-        weights, size = self.bench.weights, self.bench.size
-        speeds = {method: probe(weights, method, size) for method in self.methods}
+        size = self.bench.size
+        speeds = {each.name: probe(each.weights, each.method, size) for each in self.contenders}
         chosen: list[Chosen] = []
         if not budgets:
             chosen = [
-                (None, family, method, self.bench.cell(method, options, family))
+                (None, family, each, each.cell(self.bench, options, family))
                 for family in self.families
-                for method in self.methods
+                for each in self.contenders
                 for options in [
                     sampler_options(
-                        method, request.preset, request.settings, trained_ratio(weights, method)
+                        each.method,
+                        request.preset,
+                        request.settings,
+                        trained_ratio(each.weights, each.method),
                     )
                 ]
             ]
@@ -207,42 +209,44 @@ class _Run:
         options: dict[tuple[str, str], list[Any]] = {}
         for most in range(CANDIDATES, 0, -1):
             options = {
-                (family.name, method): within(
-                    bench.weights, method, self._known(method, family), speeds[method], budget, most
+                (family.name, each.name): within(
+                    each.weights, each.method, self._known(each, family), speeds[each.name],
+                    budget, most,
                 )
                 for family in self.families
-                for method in self.methods
-            }
+                for each in self.contenders
+            }  # fmt: skip
             cost = sum(
-                speeds[method].predict(units(bench.weights, method, each))
-                for (_, method), several in options.items()
-                for each in several
+                speeds[each.name].predict(units(each.weights, each.method, setting))
+                for family in self.families
+                for each in self.contenders
+                for setting in options[family.name, each.name]
             )
             if cost <= room:
                 break
         chosen: list[Chosen] = []
         cells = {
-            (family.name, method): [
-                bench.cell(method, each, family) for each in options[family.name, method]
+            (family.name, each.name): [
+                each.cell(bench, setting, family) for setting in options[family.name, each.name]
             ]
             for family in self.families
-            for method in self.methods
+            for each in self.contenders
         }
         several = [cell for group in cells.values() if len(group) > 1 for cell in group]
         if several:
             self._measure(several, "validation", until)
         for family in self.families:
-            for method in self.methods:
-                best = self._best(cells[family.name, method], budget)
-                chosen.append((budget, family, method, best))
+            for each in self.contenders:
+                best = self._best(cells[family.name, each.name], budget)
+                chosen.append((budget, family, each, best))
         return chosen
 
-    def _known(self, method: str, family: Family) -> list[Any]:
+    def _known(self, contender: Contender, family: Family) -> list[Any]:
         """Return the settings a method may use: of its stored front, else the usual ones."""
+        weights, method = contender.weights, contender.method
         if self.settings:
-            return ladder(self.bench.weights, method, self.settings)
-        stored = stored_settings(self.bench.weights, method, family.name)
-        return stored or ladder(self.bench.weights, method)
+            return ladder(weights, method, self.settings)
+        return stored_settings(weights, method, family.name) or ladder(weights, method)
 
     def _best(self, cells: list[Cell], budget: float) -> Cell | None:
         """Return the cell with the best validation result whose measured time fits."""
@@ -272,16 +276,16 @@ def _entry(
     run: _Run,
     budget: float | None,
     family: Family,
-    method: str,
+    contender: Contender,
     cell: Cell | None,
     metrics: Sequence[ImageMetric],
     old: Sequence[Record],
 ) -> Entry:
-    seen = _seen(run.bench.weights, family)
+    seen, task, size = contender.seen(family), family.name, run.bench.size
     records = [] if cell is None else _of_cell(run, cell)
     if cell is None or not records:
-        return Entry(budget=budget, seen=seen, row=None, method=method, task=family.name)
-    before = [r for r in old if (r.method, r.task, r.size) == (method, family.name, run.bench.size)]
+        return Entry(budget=budget, seen=seen, row=None, method=contender.name, task=task)
+    before = [r for r in old if (r.method, r.task, r.size) == (contender.method, task, size)]
     options = {r.config for r in before if r.options == records[0].options} or {
         r.config for r in before
     }
@@ -289,7 +293,7 @@ def _entry(
     gains = {m.name: difference(same, records, m.name, m.higher) for m in metrics} if same else {}
     names = [metric.name for metric in metrics]
     row = summarise(records, names + (list(UNCERTAINTY) if run.bench.coverage else []))
-    return Entry(budget=budget, seen=seen, row=row, method=method, task=family.name, gains=gains)
+    return Entry(budget=budget, seen=seen, row=row, method=contender.name, task=task, gains=gains)
 
 
 def _with_cmmd(entries: list[Entry], folder: Path, images: Sequence[str]) -> list[Entry]:
@@ -308,12 +312,3 @@ def _of_cell(run: _Run, cell: Cell) -> list[Record]:
     names, digest = run.bench.pictures.names["test"], cell.config.digest
     found = [run.book.get((digest, name, run.bench.seed)) for name in names]
     return [record for record in found if record is not None]
-
-
-def _seen(weights: Weights, family: Family) -> bool | None:
-    if weights.inference_folder is None:
-        return None
-    operators = read_config(weights.inference_folder).get("operators")
-    if not isinstance(operators, list):
-        return None
-    return any(covers(str(trained), family.name) for trained in operators)

@@ -136,6 +136,24 @@ def test_budgets_choose_by_validation(
     assert len(told["failed"]) == 4
 
 
+def test_methods_with_models_of_their_own(
+    lavps: Lavps, lines: Lines, arguments: list[str], model_folder: Path, conditional_folder: Path
+) -> None:
+    methods = f"mgdm,conditional={conditional_folder},lavps,lavps={model_folder}"
+    result = lavps("benchmark", *arguments, "--methods", methods, "--json")
+    assert result.exit_code == 0, result.output
+    (told,) = lines(result)
+    seen = {(e["method"], e["task"]): e["seen"] for e in told["entries"]}
+    assert [name for name, _ in list(seen)[:4]] == [
+        "mgdm", "conditional", "lavps", f"lavps={model_folder}",
+    ]  # fmt: skip
+    assert seen["conditional", "deblur:3@0.5"]
+    assert seen["conditional", "inpaint:rect"] is False
+    rows = {e["method"]: e["row"] for e in told["entries"]}
+    assert rows["conditional"]["nbe"] == 0
+    assert rows["lavps"]["metrics"] == rows[f"lavps={model_folder}"]["metrics"]
+
+
 def test_thresholds(lavps: Lavps, arguments: list[str]) -> None:
     few = [*arguments, "-q"]
     good = lavps("benchmark", *few, "--fail-under", "deblur.psnr=0", "--fail-under", "mgdm:inpaint:rect.ssim=-1")  # noqa: E501  # fmt: skip
@@ -195,6 +213,9 @@ def test_a_metric_that_raises_and_a_picture_that_is_none(
     ("more", "code", "words"),
     [
         (("--methods", "lavp"), 2, "lavps"),
+        (("--methods", "mgdm,mgdm"), 2, "twice"),
+        (("--methods", "conditional"), 2, "--stage conditional"),
+        (("--methods", "mgdm=nowhere"), 5, "nowhere"),
         (("--tasks", "deblr"), 2, "no such kind"),
         (("--dataset", "nowhere"), 5, "no such folder"),
         (("--budget", "soon"), 2, "expected a time"),

@@ -1,0 +1,79 @@
+"""Who is compared: methods, each with the weights it samples with."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lavps_cli import catalog
+from lavps_cli.bench.runner import Cell
+from lavps_cli.errors import UsageError
+from lavps_cli.pipeline.measuring import Bench
+from lavps_cli.pipeline.model import Weights, open_weights
+from lavps_cli.pipeline.requests import Compute
+from lavps_cli.training.families import Family, covers
+from lavps_cli.weights.checkpoint import read_config
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """A method with weights; `name` is what the user called it."""
+
+    name: str
+    method: str
+    weights: Weights
+
+    def cell(self, bench: Bench, options: Any, family: Family) -> Cell:
+        """Return a configuration of it and what measures it."""
+        return replace(bench, weights=self.weights).cell(self.method, options, family)
+
+    def seen(self, family: Family) -> bool | None:
+        """Return whether its networks were trained on such operators, None if nothing says so."""
+        if catalog.sampler(self.method).conditional:
+            operators = self.weights.config.get("operators")
+        elif self.weights.inference_folder is not None:
+            operators = read_config(self.weights.inference_folder).get("operators")
+        else:
+            return None
+        if not isinstance(operators, list):
+            return None
+        return any(covers(str(trained), family.name) for trained in operators)
+
+
+def check_methods(text: str) -> None:
+    """Check that `METHOD[=MODEL],...` names methods.
+
+    Raises:
+        UsageError: It names something else, or one twice.
+    """
+    names = [name for name, _, _ in _parts(text)]
+    for name, method, _ in _parts(text):
+        catalog.sampler(method)
+        if names.count(name) > 1:
+            raise UsageError(f"--methods {text}: {name} is there twice.", "Leave one out.")
+
+
+def open_contenders(text: str, compute: Compute, weights: Weights) -> list[Contender]:
+    """Return what `METHOD[=MODEL],...` compares; without a model a method has the common `weights`.
+
+    Raises:
+        WeightsError: There are no such weights.
+    """
+    return [
+        Contender(
+            name,
+            method,
+            weights
+            if model is None
+            else open_weights(replace(compute, model=model, inference=None, label=None)),
+        )
+        for name, method, model in _parts(text)
+    ]
+
+
+def _parts(text: str) -> list[tuple[str, str, str | None]]:
+    """Return name, method and model; the method alone is the name where it is there once."""
+    entries = [entry.strip().partition("=") for entry in text.split(",")]
+    methods = [method for method, _, _ in entries]
+    return [
+        (method if methods.count(method) == 1 else method + equals + model, method, model or None)
+        for method, equals, model in entries
+    ]
