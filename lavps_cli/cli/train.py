@@ -106,7 +106,13 @@ def train(
     label: params.Label = None,
     offline: params.Offline = False,
     start_from: Annotated[
-        str | None, unset(MODEL, "--from", metavar="NAME|DIR", help="Weights to begin with.")
+        str | None,
+        unset(
+            MODEL,
+            "--from",
+            metavar="NAME|DIR",
+            help="Weights to begin with; a prior's, too, for a conditional denoiser.",
+        ),
     ] = None,
     switch_ratio: Annotated[
         float,

@@ -4,7 +4,7 @@ The network sees x_t and, beside it, what the observation says in closed form. W
 layers it is that of InvFusion (Elata et al. 2025); without, Palette's (Saharia et al. 2022).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -70,6 +70,25 @@ class Given(nn.Module):
             overlap=self.overlap,
             multiple=self.network.config.multiple,
         )
+
+
+def seeing(prior: HDiT, joint: int) -> HDiT:
+    """Return a conditional network that begins as a prior: it does not look beside x_t yet.
+
+    Operator-aware layers, `joint` feature images of them, are new.
+    """
+    network = HDiT(replace(prior.config, in_channels=CHANNELS_IN, joint=joint, num_classes=0))
+    state = {name: w for name, w in prior.state_dict().items() if not name.startswith("class_")}
+    old = state["patch_in.proj.weight"]
+    new = torch.zeros_like(network.patch_in.proj.weight)
+    if old.ndim == 4:
+        new[:, :CHANNELS_OUT] = old
+    else:  # The channels of each pixel of a patch lie together.
+        new.view(len(new), -1, CHANNELS_IN)[..., :CHANNELS_OUT] = old.view(
+            len(old), -1, CHANNELS_OUT
+        )
+    network.load_state_dict(state | {"patch_in.proj.weight": new}, strict=not joint)
+    return network
 
 
 @dataclass(frozen=True, eq=False)

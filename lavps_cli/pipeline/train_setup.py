@@ -10,6 +10,7 @@ from lavps_cli.catalog import DtypeName
 from lavps_cli.core.precision import multiplies_bf16
 from lavps_cli.core.schedule import SCHEDULES, Schedule
 from lavps_cli.errors import UsageError
+from lavps_cli.models.conditional import seeing
 from lavps_cli.models.hdit import HDiT, HDiTConfig
 from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
 from lavps_cli.pipeline.model import compile_network, pick_dtype
@@ -20,12 +21,17 @@ from lavps_cli.training.conditional import ConditionalObjective
 from lavps_cli.training.denoising import PriorObjective
 from lavps_cli.training.families import parse_families
 from lavps_cli.training.loop import Objective
-from lavps_cli.training.networks import conditional_config, inference_config, prior_config
+from lavps_cli.training.networks import JOINT, conditional_config, inference_config, prior_config
 from lavps_cli.training.problems import Problems
 from lavps_cli.training.processes import rank, world
 from lavps_cli.training.rows import Batches, Rows, shares
 from lavps_cli.weights.architectures import NetworkDenoiser
-from lavps_cli.weights.checkpoint import load_conditional, load_denoiser, load_inference
+from lavps_cli.weights.checkpoint import (
+    load_conditional,
+    load_denoiser,
+    load_inference,
+    read_config,
+)
 from lavps_cli.weights.index import resolve
 
 
@@ -110,13 +116,20 @@ def _begun_from(request: TrainingRequest, device: torch.device) -> HDiT | Infere
     if request.start_from is None:
         return None
     folder = resolve(request.start_from)
-    if request.stage == "prior":
-        network = load_denoiser(folder, device=device).network
-        assert isinstance(network, HDiT)
-        return network
-    if request.stage == "conditional":
+    if request.stage == "inference":
+        return load_inference(folder, device=device).network
+    if request.stage == "conditional" and read_config(folder).get("kind") != "denoiser":
         return load_conditional(folder, device=device).network
-    return load_inference(folder, device=device).network
+    network = load_denoiser(folder, device=device).network
+    if not isinstance(network, HDiT):
+        raise UsageError(
+            f"--from {request.start_from}: only HDiT networks are trained.",
+            "Begin with nothing, or with an HDiT prior.",
+        )
+    if request.stage == "prior":
+        return network
+    with _seeded(request.seed):
+        return seeing(network, JOINT if request.arch == "invfusion" else 0)
 
 
 def train_dtype(name: DtypeName, device: torch.device) -> torch.dtype | None:

@@ -115,6 +115,11 @@ def test_a_conditional_denoiser_is_trained_and_restores(
     assert result.exit_code == 0, result.output
     with PillowImage.open(run / "samples" / "step_00000004.png") as grid:
         assert grid.size == (4 * 16, 5 * 16)
+    from_prior = lavps(
+        "train", "--dataset", photos, "--stage", "conditional", "--arch", arch, "--operators",
+        "sr:2", "--duration", "1", "--from", prior, "-o", tmp_path / "more", *SMALL,
+    )  # fmt: skip
+    assert from_prior.exit_code == 0, from_prior.output
     restore = ("restore", photos / "p0.png", "--task", "denoise", "--noise", "0.1", "--model")
     result = lavps(*restore, run, "--method", "conditional", "-O", "num_steps=3", "-o", out)
     assert result.exit_code == 0, result.output
