@@ -113,7 +113,11 @@ def noise_ratio(schedule: Schedule, t: Time) -> Time:
 
 
 def time_at_ratio(schedule: Schedule, ratio: Time) -> Time:
-    """Return the time at which sigma_t / alpha_t is `ratio`, by bisection."""
+    """Return the time at which sigma_t / alpha_t is `ratio`, by bisection; differentiable."""
+    if ratio.requires_grad:
+        t = time_at_ratio(schedule, ratio.detach()).requires_grad_()
+        (slope,) = torch.autograd.grad(noise_ratio(schedule, t).sum(), t)
+        return t.detach() + (ratio - ratio.detach()) / slope
     low = torch.zeros_like(ratio, dtype=torch.float64)
     high = torch.full_like(low, schedule.T)
     for _ in range(60):
