@@ -23,7 +23,7 @@ from lavps_cli.core.step import Step
 from lavps_cli.core.variational import Context
 from lavps_cli.samplers.lavps import LavpsOptions, lavps
 from lavps_cli.weights.checkpoint import load_denoiser, load_inference
-from lavps_cli.weights.index import inference_for, resolve
+from lavps_cli.weights.index import beside_of, resolve
 
 SEEN, UNSEEN = ("sr4", "deblur21", "centre"), ("sr8", "deblur35", "pixels")
 # Gradient steps outside and inside script-T, where script-T begins and ends (None: no inference
@@ -49,7 +49,7 @@ def main() -> None:
     home = resolve(given.model)
     autocast = torch.bfloat16 if multiplies_bf16(CPU) else None
     denoiser = load_denoiser(home, device=CPU, autocast=autocast)
-    beside = inference_for(home)
+    beside = beside_of(home)
     assert beside is not None
     model = load_inference(beside, device=CPU, autocast=autocast)
     distance = load_distance(given.distance)

@@ -13,7 +13,8 @@ PresetName: TypeAlias = Literal["fast", "balanced", "best"]
 DtypeName: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 FormatName: TypeAlias = Literal["auto", "png", "jpg", "webp", "tiff", "avif"]
 ExistingName: TypeAlias = Literal["error", "skip", "overwrite"]
-StageName: TypeAlias = Literal["inference", "prior", "conditional"]
+StageName: TypeAlias = Literal["inference", "prior", "conditional", "latino", "aps"]
+WeightsKind: TypeAlias = Literal["denoiser", "inference", "conditional", "latino", "aps"]
 ArchName: TypeAlias = Literal["palette", "invfusion"]
 TrainPresetName: TypeAlias = Literal["tiny", "small", "base"]
 CropName: TypeAlias = Literal["auto", "whole", "random"]
@@ -68,41 +69,46 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+STEPS = (8, 15, 26, 50, 100, 200, 400)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
     """One posterior sampler."""
 
     function: str
     options: str
-    inference: bool
-    """Whether it takes an inference model."""
+    inference: WeightsKind | None
+    """What may be trained for it beside a prior."""
     summary: str
     evaluations: str
     """Takes options and whether there is an inference model; returns forward and backward ones."""
-    conditional: bool = False
-    """Whether its denoiser was trained to see the observation."""
+    trained: WeightsKind | None = None
+    """What it samples with in the place of a prior: networks that know the observation."""
     presets: dict[str, Preset] = field(default_factory=lambda: PRESETS)
+    steps: tuple[int, ...] = STEPS
+    """Numbers of diffusion steps that a budget of time is filled with."""
 
 
 SAMPLERS: dict[str, Sampler] = {
     "lavps": Sampler(
         function="lavps_cli.samplers.lavps:lavps",
         options="lavps_cli.samplers.lavps:LavpsOptions",
-        inference=True,
+        inference="inference",
         evaluations="lavps_cli.samplers.lavps:evaluations",
         summary="mixture-guided sampling with learnt starts (Algorithm 2)",
     ),
     "mgdm": Sampler(
         function="lavps_cli.samplers.lavps:lavps",
         options="lavps_cli.samplers.lavps:LavpsOptions",
-        inference=False,
+        inference=None,
         evaluations="lavps_cli.samplers.lavps:evaluations",
         summary="the same without an inference model",
     ),
     "dps": Sampler(
         function="lavps_cli.samplers.dps:dps",
         options="lavps_cli.samplers.dps:DpsOptions",
-        inference=False,
+        inference=None,
         evaluations="lavps_cli.samplers.dps:evaluations",
         summary="diffusion posterior sampling (Chung et al. 2023)",
         presets={
@@ -113,20 +119,37 @@ SAMPLERS: dict[str, Sampler] = {
     "conditional": Sampler(
         function="lavps_cli.samplers.ode:ode",
         options="lavps_cli.samplers.ode:OdeOptions",
-        inference=False,
-        conditional=True,
+        inference=None,
+        trained="conditional",
         evaluations="lavps_cli.samplers.ode:evaluations",
         summary="a denoiser trained on pairs (InvFusion, Palette), along its probability flow",
         presets={
             name: Preset(warm={"num_steps": steps}, cold={"num_steps": steps})
             for name, steps in (("fast", 6), ("balanced", 18), ("best", 50))
         },
+        steps=(4, 6, 10, 18, 32, 50),
+    ),
+    "latino": Sampler(
+        function="lavps_cli.samplers.latino:latino",
+        options="lavps_cli.samplers.latino:LatinoOptions",
+        inference="latino",
+        evaluations="lavps_cli.samplers.latino:evaluations",
+        summary="a few steps of a split Langevin chain, unfolded and trained (LATINO, UD2M)",
+        presets={name: Preset(warm={}, cold={}) for name in PRESETS},
+        steps=(3,),
+    ),
+    "aps": Sampler(
+        function="lavps_cli.samplers.aps:aps",
+        options="lavps_cli.samplers.aps:ApsOptions",
+        inference=None,
+        trained="aps",
+        evaluations="lavps_cli.samplers.aps:evaluations",
+        summary="a conditional flow: one evaluation is a sample (APS, Mammadov et al. 2024)",
+        presets={name: Preset(warm={}, cold={}) for name in PRESETS},
+        steps=(1,),
     ),
 }
 
-
-STEPS = (8, 15, 26, 50, 100, 200, 400)
-"""Numbers of diffusion steps that a budget of time is filled with."""
 
 BENCHMARKS: dict[str, tuple[str, str]] = {
     "sr": ("sr:4", "sr:8"),

@@ -43,8 +43,8 @@ def train(
         option(
             MOST_USED,
             "--stage",
-            help="inference: for a prior; prior: the denoiser itself; conditional: one that sees "
-            "the observation, for --method conditional.",
+            help="prior: the denoiser itself. For a prior: inference, latino, aps. On pairs of "
+            "pictures and observations: conditional.",
         ),
     ] = "inference",
     operators: Annotated[
@@ -101,7 +101,8 @@ def train(
         option(MODEL, "--arch", help="invfusion: layers that apply the operator inside."),
     ] = "palette",
     prior: Annotated[
-        str, option(MODEL, "--prior", metavar="NAME|DIR", help="Of the inference stage.")
+        str,
+        option(MODEL, "--prior", metavar="NAME|DIR", help="Of the stages that are for a prior."),
     ] = "default",
     label: params.Label = None,
     offline: params.Offline = False,
@@ -117,6 +118,16 @@ def train(
     switch_ratio: Annotated[
         float,
         option(MODEL, "--switch-ratio", min=0, max=1, help="Learn the times below 1 - this."),
+    ] = 0.0,
+    adversarial: Annotated[
+        float,
+        option(
+            MODEL,
+            "--adversarial",
+            min=0,
+            metavar="WEIGHT",
+            help="Of a critic's opinion, for --stage latino: samples rather than means.",
+        ),
     ] = 0.0,
     licence: Annotated[
         str | None, unset(MODEL, "--licence", help="Of the weights, for their card.")
@@ -227,6 +238,7 @@ def train(
         offline=offline,
         operators=usual if operators is None else operators,
         switch_ratio=switch_ratio,
+        adversarial=adversarial,
         preset=preset,
         resolution=resolution,
         duration=duration,

@@ -1,7 +1,7 @@
 """Amortised posterior sampling (APS): the flow, given an observation, as a sampler sees it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -39,6 +39,10 @@ class AmortisedSampler:
     autocast: torch.dtype | None = None
     tile: int = 0
     overlap: int = 0
+
+    def tiled(self, tile: int, overlap: int) -> "AmortisedSampler":
+        """Return the same for pictures in windows of that side; 0 is the whole picture."""
+        return replace(self, tile=tile, overlap=overlap)
 
     def given(self, likelihood: Likelihood) -> Denoiser:
         """Return G(z, y) as a function of z, which stands for x_T; the time plays no part."""

@@ -37,7 +37,8 @@ def seen_by(network: HDiT, likelihood: Likelihood, x: Image) -> Seen | None:
     if not network.config.joint:
         return None
     h, w = x.shape[-2:]
-    return Seen(likelihood.y, cast(LinearOperator, likelihood.A), (h, w))
+    y = likelihood.y.expand(len(x), *likelihood.y.shape[1:])
+    return Seen(y, cast(LinearOperator, likelihood.A), (h, w))
 
 
 class Given(nn.Module):
@@ -100,6 +101,10 @@ class ConditionalDenoiser:
     autocast: torch.dtype | None = None
     tile: int = 0
     overlap: int = 0
+
+    def tiled(self, tile: int, overlap: int) -> "ConditionalDenoiser":
+        """Return the same for pictures in windows of that side; 0 is the whole picture."""
+        return replace(self, tile=tile, overlap=overlap)
 
     def given(self, likelihood: Likelihood) -> Denoiser:
         """Return E[x_0 | x_t, y] as a function of x_t and t."""

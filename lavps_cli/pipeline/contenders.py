@@ -8,9 +8,11 @@ from lavps_cli.bench.runner import Cell
 from lavps_cli.errors import UsageError
 from lavps_cli.pipeline.measuring import Bench
 from lavps_cli.pipeline.model import Weights, open_weights
+from lavps_cli.pipeline.own_code import is_own
 from lavps_cli.pipeline.requests import Compute
 from lavps_cli.training.families import Family, covers
 from lavps_cli.weights.checkpoint import read_config
+from lavps_cli.weights.index import resolve
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,7 @@ class Contender:
 
     def seen(self, family: Family) -> bool | None:
         """Return whether its networks were trained on such operators, None if nothing says so."""
-        if catalog.sampler(self.method).conditional:
+        if catalog.sampler(self.method).trained is not None:
             operators = self.weights.config.get("operators")
         elif self.weights.inference_folder is not None:
             operators = read_config(self.weights.inference_folder).get("operators")
@@ -62,11 +64,28 @@ def open_contenders(text: str, compute: Compute, weights: Weights) -> list[Conte
             name,
             method,
             weights
-            if model is None
-            else open_weights(replace(compute, model=model, inference=None, label=None)),
+            if model is None and _shares(method)
+            else open_weights(_asked(compute, method, model), method),
         )
         for name, method, model in _parts(text)
     ]
+
+
+def _shares(method: str) -> bool:
+    """Return whether a method samples with a prior and, at most, an inference model."""
+    entry = catalog.sampler(method)
+    return entry.trained is None and entry.inference in (None, "inference")
+
+
+def _asked(compute: Compute, method: str, model: str | None) -> Compute:
+    """Return what is opened for a method: a prior, or what was trained for the common one."""
+    if model is None:
+        return replace(compute, inference=None)
+    if not is_own(model):
+        kind = read_config(resolve(model)).get("kind")
+        if kind == catalog.sampler(method).inference:
+            return replace(compute, inference=model)
+    return replace(compute, model=model, inference=None, label=None)
 
 
 def _parts(text: str) -> list[tuple[str, str, str | None]]:

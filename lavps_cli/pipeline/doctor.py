@@ -14,7 +14,7 @@ import torch
 from lavps_cli import __version__
 from lavps_cli.errors import LavpsError
 from lavps_cli.images.picture import FORMATS, is_writable
-from lavps_cli.models.conditional import ConditionalDenoiser
+from lavps_cli.models.trained import Trained
 from lavps_cli.pipeline.calibration import Calibration, load_all
 from lavps_cli.pipeline.metrics import trunk_place
 from lavps_cli.pipeline.model import devices, open_weights
@@ -96,7 +96,7 @@ def _try_device(name: str) -> DeviceReport:
         t = torch.tensor(0.5, dtype=torch.float64)
         started = time.monotonic()
         with torch.inference_mode():
-            assert not isinstance(model.denoiser, ConditionalDenoiser)  # It is the default prior.
+            assert not isinstance(model.denoiser, Trained)  # It is the default prior.
             sound = bool(model.denoiser(xt, t).isfinite().all())
         seconds = round(time.monotonic() - started, 3)
         problem = "" if sound else "the result is not a number"

@@ -6,7 +6,7 @@ from typing import Any
 
 from lavps_cli import catalog
 from lavps_cli.weights.checkpoint import digest, read_config
-from lavps_cli.weights.index import bundled, inference_for, resolve
+from lavps_cli.weights.index import beside_of, bundled, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def model_info(name: str) -> dict[str, Any]:
         WeightsError: There is none.
     """
     folder = resolve(name)
-    beside = inference_for(folder)
+    beside = beside_of(folder)
     about = {"name": folder.name, "path": str(folder), "sha256": digest(folder)}
     return (
         about

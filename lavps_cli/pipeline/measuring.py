@@ -49,7 +49,7 @@ class Bench:
 
     def config(self, method: str, options: Any, family: Family) -> Config:
         """Return what decides the results of a method with its options on a family."""
-        weights, warm = self.weights, catalog.sampler(method).inference
+        weights, warm = self.weights, catalog.sampler(method).inference is not None
         inference = weights.inference_folder if warm else None
         return Config(
             method=method,

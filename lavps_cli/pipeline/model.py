@@ -9,21 +9,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from lavps_cli import catalog
 from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.precision import multiplies_bf16
 from lavps_cli.core.variational import InferenceModel
 from lavps_cli.errors import DeviceError, UsageError, WeightsError
-from lavps_cli.models.conditional import ConditionalDenoiser
 from lavps_cli.models.inference import AmortisedInference
 from lavps_cli.models.tiled import TiledDenoiser
+from lavps_cli.models.trained import Trained
 from lavps_cli.options import parse_count
 from lavps_cli.pipeline.own_code import is_own
 from lavps_cli.pipeline.priors import FolderPrior, Prior, own_prior
 from lavps_cli.pipeline.requests import Compute
 from lavps_cli.pipeline.results import Listener
+from lavps_cli.samplers.latino import Plan
+from lavps_cli.weights.amortised import chain_of, load_unfolded
 from lavps_cli.weights.architectures import NetworkDenoiser
 from lavps_cli.weights.checkpoint import digest, load_inference, read_config
-from lavps_cli.weights.index import inference_for, resolve
+from lavps_cli.weights.index import beside_of, resolve
 
 WHOLE_PIXELS = 1_100_000
 """A local network takes pictures up to this size at once."""
@@ -34,10 +37,12 @@ _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A prior, and the inference model that was trained for it; or a conditional denoiser."""
+    """A prior, and what was trained for it; or a network that knows the observation."""
 
-    denoiser: Denoiser | ConditionalDenoiser
+    denoiser: Denoiser | Trained
     inference: InferenceModel | None = None
+    plan: Plan | None = None
+    """Of an unfolded chain; the denoiser is adapted to it."""
     switch_ratio: float | None = None
     """r_switch of the inference model's training."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -92,19 +97,41 @@ class Weights:
     def dtype(self) -> str:
         return next(name for name, value in _DTYPES.items() if value == self.autocast)
 
+    @property
+    def inference_kind(self) -> str | None:
+        """What was trained for the prior: inference, latino."""
+        if self.inference_folder is None:
+            return None
+        return str(read_config(self.inference_folder).get("kind"))
+
     @cached_property
-    def _denoiser(self) -> Denoiser | ConditionalDenoiser:
-        denoiser = self.prior.open(self.device, self.autocast)
-        if self.compiled and isinstance(denoiser, NetworkDenoiser | ConditionalDenoiser):
+    def _denoiser(self) -> Denoiser | Trained:
+        return self._chain[0]
+
+    @cached_property
+    def _chain(self) -> tuple[Denoiser | Trained, Plan | None]:
+        """Return what samples, and the plan of an unfolded chain if there is one."""
+        denoiser, plan = self.prior.open(self.device, self.autocast), None
+        if self.inference_folder is not None and self.inference_kind == "latino":
+            if not isinstance(denoiser, NetworkDenoiser):
+                raise WeightsError(
+                    f"{self.inference_folder} adapts an HDiT, which this prior is not.",
+                    "Use:  --inference none",
+                )
+            denoiser, plan = chain_of(denoiser, load_unfolded(self.inference_folder, denoiser))
+        if self.compiled and isinstance(denoiser, NetworkDenoiser | Trained):
             compile_network(denoiser.network)
-        return denoiser
+        return denoiser, plan
 
     @cached_property
     def _inference(self) -> AmortisedInference | None:
-        if self.inference_folder is None:
+        denoiser = self._denoiser
+        if self.inference_folder is None or self.inference_kind == "latino":
+            return None
+        if isinstance(denoiser, Trained):
             return None
         model = load_inference(self.inference_folder, device=self.device, autocast=self.autocast)
-        if model.schedule != self._denoiser.schedule:
+        if model.schedule != denoiser.schedule:
             raise WeightsError(
                 f"{self.inference_folder} was trained for another noise schedule.",
                 "Pass the one of this prior, or:  --inference none",
@@ -128,42 +155,47 @@ class Weights:
         tile, overlap = tiling.tile, tiling.overlap
         any_scale = bool(self.config.get("local"))
         denoiser = self._denoiser
-        if isinstance(denoiser, ConditionalDenoiser):
-            whole = replace(denoiser, tile=tile, overlap=overlap)
-            return Model(whole, None, None, self.device)
+        if isinstance(denoiser, Trained):
+            return Model(denoiser.tiled(tile, overlap), device=self.device)
         prior = TiledDenoiser(denoiser, tile, overlap, getattr(denoiser, "multiple", 1))
         inference = self._inference
         if inference is not None:
             inference = replace(inference, tile=tile, overlap=overlap)
-        return Model(prior, inference, self.switch_ratio, self.device, any_scale)
+        return Model(prior, inference, self._chain[1], self.switch_ratio, self.device, any_scale)
 
 
-def open_weights(compute: Compute, *, takes_inference: bool = True) -> Weights:
-    """Return the weights that flags name, on the device that they name.
+def open_weights(compute: Compute, method: str = "lavps") -> Weights:
+    """Return the weights that flags name for a method, on the device that they name.
 
     Raises:
         UsageError: A flag has no effect or an impossible value.
         WeightsError: There are no such weights.
         DeviceError: There is no such device.
     """
-    prior = _prior(compute)
+    entry = catalog.sampler(method)
+    prior = _prior(compute, entry.trained)
     inference: Path | None = None
-    if not takes_inference and compute.inference not in (None, "none"):
+    if entry.inference is None and compute.inference not in (None, "none"):
         raise UsageError(
             "--inference has no effect on this method.", "Use it with:  --method lavps"
         )
-    if takes_inference and compute.inference != "none":
-        named = compute.inference
-        beside = inference_for(prior.folder) if isinstance(prior, FolderPrior) else None
-        inference = beside if named is None else resolve(named)
+    if entry.inference is not None and compute.inference != "none":
+        if compute.inference is not None:
+            inference = resolve(compute.inference)
+        elif isinstance(prior, FolderPrior):
+            inference = beside_of(prior.folder, entry.inference)
     device = pick_device(compute.device)
     compiled = compute.compile == "on" or (compute.compile == "auto" and device.type == "cuda")
     return Weights(prior, inference, device, pick_dtype(compute.dtype, device), compiled)
 
 
-def _prior(compute: Compute) -> Prior:
+def _prior(compute: Compute, trained: catalog.WeightsKind | None) -> Prior:
+    """Return the prior, or what a method samples with in its place and lies beside it."""
     if not is_own(compute.model):
-        return FolderPrior(resolve(compute.model), compute.label)
+        folder = resolve(compute.model)
+        if trained is not None and read_config(folder).get("kind") == "denoiser":
+            folder = beside_of(folder, trained) or folder
+        return FolderPrior(folder, compute.label)
     if compute.label is not None:
         raise UsageError("--label has no effect on a prior of one's own.", "Leave it out.")
     return own_prior(compute.model)

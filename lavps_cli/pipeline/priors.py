@@ -11,8 +11,9 @@ import torch
 
 from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.errors import UsageError
-from lavps_cli.models.conditional import ConditionalDenoiser
+from lavps_cli.models.trained import Trained
 from lavps_cli.pipeline.own_code import own_function
+from lavps_cli.weights.amortised import load_flow
 from lavps_cli.weights.checkpoint import (
     digest,
     load_conditional,
@@ -43,11 +44,12 @@ class FolderPrior:
             return weights
         return hashlib.sha256(f"{weights} label {self.label}".encode()).hexdigest()
 
-    def open(
-        self, device: torch.device, autocast: torch.dtype | None
-    ) -> Denoiser | ConditionalDenoiser:
-        if self.config.get("kind") == "conditional":
+    def open(self, device: torch.device, autocast: torch.dtype | None) -> Denoiser | Trained:
+        kind = self.config.get("kind")
+        if kind == "conditional":
             return load_conditional(self.folder, device=device, autocast=autocast)
+        if kind == "aps":
+            return load_flow(self.folder, device=device, autocast=autocast)
         return load_denoiser(self.folder, device=device, autocast=autocast, label=self.label)
 
 

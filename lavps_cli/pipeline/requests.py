@@ -129,6 +129,7 @@ class TrainingRequest:
         "inpaint:pixels@0.3-0.95,denoise+0.1"
     )
     switch_ratio: float = 0.0
+    adversarial: float = 0.0
     preset: TrainPresetName = "small"
     resolution: str = "64"
     duration: str = "20k"

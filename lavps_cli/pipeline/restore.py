@@ -50,8 +50,7 @@ def restore_files(request: Restoration, listener: Listener, pipes: Pipes) -> Ite
     """
     _check(request)
     use_threads(request.compute.threads)
-    method = catalog.sampler(request.sampling.method)
-    weights = open_weights(request.compute, takes_inference=method.inference)
+    weights = open_weights(request.compute, request.sampling.method)
     options = sampler_options(
         request.sampling.method,
         request.sampling.preset,
@@ -94,7 +93,8 @@ def _check(request: Restoration) -> None:
 def _introduce(request: Restoration, weights: Weights, listener: Listener) -> None:
     takes = catalog.sampler(request.sampling.method).inference
     if takes and weights.inference_folder is None and request.compute.inference != "none":
-        listener.warn(f"there is no inference model for {weights.name}; running as mgdm.")
+        instead = "running as mgdm" if takes == "inference" else "running untrained"
+        listener.warn(f"there is no {takes} model for {weights.name}; {instead}.")
     threads = f", {torch.get_num_threads()} threads" if weights.device.type == "cpu" else ""
     listener.note(f"{weights.name} on {weights.device}, {weights.dtype}{threads}")
     warn_of_slow_bf16(weights.autocast, weights.device, listener)

@@ -16,7 +16,8 @@ from lavps_cli.core.step import Step
 from lavps_cli.core.types import Image
 from lavps_cli.core.variational import Context, InferenceModel
 from lavps_cli.errors import UsageError
-from lavps_cli.models.conditional import ConditionalDenoiser
+from lavps_cli.models.amortised import AmortisedSampler
+from lavps_cli.models.trained import Trained
 from lavps_cli.options import parse_settings
 from lavps_cli.pipeline.coarse import FACTOR, guided, reduced
 from lavps_cli.pipeline.model import Model
@@ -104,7 +105,7 @@ def sampler_options(
     chosen = entry.presets[preset]
     values: dict[str, Any] = dict(chosen.cold if trained is None else chosen.warm)
     given = parse_settings(cls, settings)
-    if trained is not None and entry.inference:
+    if trained is not None and entry.inference == "inference":
         values["switch_ratio"] = max(trained, values.get("switch_ratio", trained))
         if values["switch_ratio"] >= values.get("switch_back", 1.0):
             values["switch_back"] = 1.0  # A model of late times alone serves to the end.
@@ -134,25 +135,26 @@ def expected_evaluations(method: str, options: Any, *, warm: bool) -> tuple[int,
 
 
 def _denoiser(model: Model, method: str, likelihood: Likelihood) -> Denoiser:
-    """Return the prior, or the denoiser that knows the observation, as the method asks.
+    """Return the prior, or the network that knows the observation, as the method asks.
 
     Raises:
-        UsageError: The model is of the other kind.
+        UsageError: The model is of another kind.
     """
-    denoiser, wanted = model.denoiser, catalog.sampler(method).conditional
-    if isinstance(denoiser, ConditionalDenoiser):
-        if wanted:
-            return denoiser.given(likelihood)
+    denoiser, wanted = model.denoiser, catalog.sampler(method).trained
+    if not isinstance(denoiser, Trained):
+        if wanted is None:
+            return denoiser
         raise UsageError(
-            f"--method {method} samples with a prior; this model is a conditional denoiser.",
-            "Use it with:  --method conditional",
+            f"--method {method} needs a network that was trained to see the observation.",
+            f"Train one:  lavps train --stage {wanted}      Then:  --model runs/{wanted}",
         )
-    if wanted:
+    kind = "aps" if isinstance(denoiser, AmortisedSampler) else "conditional"
+    if kind != wanted:
         raise UsageError(
-            f"--method {method} needs a denoiser that was trained to see the observation.",
-            "Train one:  lavps train --stage conditional      Then:  --model runs/conditional",
+            f"--method {method} does not sample with a model of kind {kind}.",
+            f"Use it with:  --method {kind}",
         )
-    return denoiser
+    return denoiser.given(likelihood)
 
 
 def draw(
@@ -200,7 +202,7 @@ def draw(
         nfe, nbe = before.nfe / FACTOR**2, before.nbe / FACTOR**2
         likelihood = guided(likelihood, before.x)
     y = likelihood.y.expand(batch, *likelihood.y.shape[1:])
-    denoiser = CountedDenoiser(_denoiser(model, method, replace(likelihood, y=y)), batch)
+    denoiser = CountedDenoiser(_denoiser(model, method, likelihood), batch)
     noise = Noise(seeds, y.device)
     if begun is not None:
         noise, denoiser.nfe, denoiser.nbe = begun.noise.fork(), begun.nfe, begun.nbe
@@ -218,7 +220,9 @@ def draw(
 
     extra: dict[str, Any] = {}
     inference = None
-    if entry.inference and model.inference is not None:
+    if entry.inference == "latino" and model.plan is not None:
+        extra["plan"] = model.plan
+    if entry.inference == "inference" and model.inference is not None:
         inference = extra["inference"] = CountedInference(model.inference)
     if begun is not None:
         extra["begun"] = begun.step

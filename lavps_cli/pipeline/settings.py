@@ -20,7 +20,7 @@ SIGMA_Y = 0.05
 
 def trained_ratio(weights: Weights, method: str) -> float | None:
     """Return r_switch of the inference model that a method uses, None where it uses none."""
-    return weights.switch_ratio if catalog.sampler(method).inference else None
+    return weights.switch_ratio if catalog.sampler(method).inference == "inference" else None
 
 
 def ladder(weights: Weights, method: str, extra: Sequence[str] = ()) -> list[Any]:
@@ -34,7 +34,7 @@ def ladder(weights: Weights, method: str, extra: Sequence[str] = ()) -> list[Any
         sampler_options(
             method, "fast" if steps <= 15 else "balanced", (f"num_steps={steps}", *extra), trained
         )
-        for steps in catalog.STEPS
+        for steps in catalog.sampler(method).steps
     ]
 
 

@@ -3,23 +3,18 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
-from lavps_cli.core.denoiser import Denoiser
-from lavps_cli.core.likelihood import Likelihood
-from lavps_cli.core.noise import Noise
-from lavps_cli.core.schedule import schedule_name
 from lavps_cli.core.types import Image
 from lavps_cli.data.sources import Source, open_source
 from lavps_cli.data.store import Pictures, prepare
 from lavps_cli.errors import OutputError, UsageError
 from lavps_cli.folders import cache_folder
-from lavps_cli.models.conditional import ConditionalDenoiser
 from lavps_cli.models.hdit import HDiT
-from lavps_cli.models.inference import AmortisedInference, InferenceNetwork
 from lavps_cli.models.preconditioning import hdit_denoiser
 from lavps_cli.options import parse_seconds
 from lavps_cli.pipeline.model import (
@@ -29,6 +24,8 @@ from lavps_cli.pipeline.model import (
 )
 from lavps_cli.pipeline.requests import TrainingRequest
 from lavps_cli.pipeline.results import Listener, Progress
+from lavps_cli.pipeline.stages import STAGES
+from lavps_cli.pipeline.stages.stage import Setup
 from lavps_cli.pipeline.train_estimate import Estimate, estimate
 from lavps_cli.pipeline.train_export import (
     LOOKED_AT,
@@ -44,10 +41,8 @@ from lavps_cli.pipeline.train_settings import (
     parse_shares,
     write_config,
 )
-from lavps_cli.pipeline.train_setup import Setup, objective_of, set_up
+from lavps_cli.pipeline.train_setup import objective_of, set_up
 from lavps_cli.pipeline.train_validation import validate
-from lavps_cli.samplers.lavps import LavpsOptions, lavps
-from lavps_cli.samplers.ode import OdeOptions, ode
 from lavps_cli.training import checkpoints
 from lavps_cli.training.families import parse_families
 from lavps_cli.training.log import Line, Log, check_sinks, open_sinks
@@ -55,8 +50,6 @@ from lavps_cli.training.loop import Ending, Hooks, TrainOptions, fit
 from lavps_cli.training.processes import abandon, is_first, join, leave, rank, wait
 from lavps_cli.training.rows import Batches
 
-RATES = {"prior": 2e-3, "inference": 1e-3, "conditional": 2e-3}
-LOOKED_AT_STEPS = 15
 SAMPLE_SEED = 10_000
 
 
@@ -213,7 +206,7 @@ def _options(request: TrainingRequest, parts: int) -> TrainOptions:
         num_steps=num_steps,
         seconds=seconds,
         max_time=parse_seconds("--max-time", request.max_time),
-        lr=request.lr or RATES[request.stage],
+        lr=request.lr or STAGES[request.stage].rate,
         weight_decay=request.weight_decay,
         warmup=request.warmup,
         ema=request.ema,
@@ -243,7 +236,7 @@ def _run(
     objective = objective_of(setup, dict(pictures))
     trained_on = ", ".join(source.name for source in sources)
     trained_on += f": {len(pictures[size])} pictures"
-    config = model_config(request, setup.shape, schedule_name(setup.schedule), size, trained_on)
+    config = model_config(setup, trained_on)
     metrics = run / "metrics.jsonl"
 
     def write(folder: Path, average: nn.Module, step: int) -> None:
@@ -283,19 +276,7 @@ def _grid(setup: Setup, run: Path, x: Image) -> Callable[[int, nn.Module], None]
             run, lambda net: hdit_denoiser(cast(HDiT, net), schedule, autocast), x, 0
         )
 
-    def warm(net: nn.Module, problem: Likelihood, noise: Noise, shape: tuple[int, ...]) -> Image:
-        options = LavpsOptions(
-            num_steps=LOOKED_AT_STEPS, grad_steps_start=2, grad_steps_end=0,
-            switch_ratio=request.switch_ratio,
-        )  # fmt: skip
-        inference = AmortisedInference(cast(InferenceNetwork, net), schedule, autocast)
-        prior = cast(Denoiser, setup.prior)
-        return lavps(prior, problem, options, shape=shape, noise=noise, inference=inference)
-
-    def paired(net: nn.Module, problem: Likelihood, noise: Noise, shape: tuple[int, ...]) -> Image:
-        given = ConditionalDenoiser(cast(HDiT, net), schedule, autocast).given(problem)
-        return ode(given, problem, OdeOptions(num_steps=8), shape=shape, noise=noise)
-
-    restore = warm if request.stage == "inference" else paired
+    restore = STAGES[request.stage].restore
+    assert restore is not None
     families = parse_families(request.operators, setup.sizes[0])
-    return restoration_grid(run, restore, families, x, 0)
+    return restoration_grid(run, partial(restore, setup), families, x, 0)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from lavps_cli.core.types import Image
+from lavps_cli.pipeline.stages.stage import Setup
 from lavps_cli.pipeline.train_settings import parse_duration
-from lavps_cli.pipeline.train_setup import Setup, objective_of
+from lavps_cli.pipeline.train_setup import objective_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,42 +13,40 @@ from lavps_cli import __version__
 from lavps_cli.core.denoiser import Denoiser, ddim
 from lavps_cli.core.likelihood import Likelihood, observe
 from lavps_cli.core.noise import Noise
-from lavps_cli.core.schedule import over
+from lavps_cli.core.schedule import over, schedule_name
 from lavps_cli.core.types import Image
 from lavps_cli.images.picture import Picture
 from lavps_cli.images.writing import encode, write_atomic
-from lavps_cli.models.hdit import HDiTConfig
 from lavps_cli.pipeline.requests import TrainingRequest
+from lavps_cli.pipeline.stages import STAGES
+from lavps_cli.pipeline.stages.stage import Setup
 from lavps_cli.pipeline.train_settings import command_of
 from lavps_cli.training.families import Family
 from lavps_cli.training.log import read_lines
 from lavps_cli.training.rows import generator_of
 from lavps_cli.weights.checkpoint import save
-from lavps_cli.weights.hdit import describe
 
 LOOKED_AT = 4
 """Pictures that are restored on the way."""
 _PURPOSE = 5
 
 
-def model_config(
-    request: TrainingRequest, network: HDiTConfig, schedule: str, size: int, trained_on: str
-) -> dict[str, Any]:
+def model_config(setup: Setup, trained_on: str) -> dict[str, Any]:
     """Return config.json of what is trained."""
+    request, stage = setup.request, STAGES[setup.request.stage]
     config: dict[str, Any] = {
-        "kind": "denoiser" if request.stage == "prior" else request.stage,
-        "schedule": schedule,
-        "image_size": size,
-        "local": network.is_local,
+        "kind": stage.kind,
+        "schedule": schedule_name(setup.schedule),
+        "image_size": setup.sizes[0],
         "licence": request.licence or "not stated",
         "trained_on": trained_on,
         "lavps_version": __version__,
     }
-    if request.stage == "inference":
-        config |= {"prior": request.prior, "switch_ratio": request.switch_ratio}
+    if stage.takes_prior:
+        config |= {"prior": request.prior}
     if request.stage != "prior":
         config |= {"operators": request.operators.split(",")}
-    return config | {"model": describe(network)}
+    return config | stage.about(setup)
 
 
 def export(
@@ -61,8 +59,9 @@ def export(
     metrics: Path,
 ) -> None:
     """Write a model folder: weights, config.json, and a card with the command and the numbers."""
-    save(folder, average, config)
-    parameters = sum(p.numel() for p in average.parameters())
+    network = STAGES[request.stage].exported(average)
+    save(folder, network, config)
+    parameters = sum(p.numel() for p in network.parameters())
     lines = read_lines(metrics) if metrics.exists() else []
     last = lines[-10:]
     names = [n for n in (last[-1] if last else {}) if n.startswith(("loss", "ratio", "unmeasured"))]

@@ -3,14 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from lavps_cli.models.hdit import HDiT
-from lavps_cli.models.inference import InferenceNetwork
-from lavps_cli.pipeline.train_setup import Setup, objective_of
+from lavps_cli.pipeline.stages.stage import Setup
+from lavps_cli.pipeline.train_setup import objective_of
 from lavps_cli.training.denoising import PriorObjective
 from lavps_cli.training.log import Line
 from lavps_cli.training.rows import Batches, whole
@@ -41,9 +39,8 @@ def validate(
         step: Of the training.
         average: The network.
     """
-    network = cast(HDiT | InferenceNetwork, average)
     rows = [whole(min(setup.request.batch_size, BATCH))]
-    objective = objective_of(replace(setup, network=network, rows=rows), pictures)
+    objective = objective_of(replace(setup, network=average, rows=rows), pictures)
     found: dict[str, list[Tensor]] = {}
     for i in range(STEPS):
         for name, values in objective.loss(i, 0)[1].items():

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from lavps_cli.catalog import ArchName, TrainPresetName
-from lavps_cli.models import conditional
+from lavps_cli.models import conditional, flow
+from lavps_cli.models.flow import FlowConfig
 from lavps_cli.models.hdit import HDiTConfig
 from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.inference import CHANNELS_IN, CHANNELS_OUT, COND_WIDTH
@@ -22,6 +23,9 @@ PRIORS: dict[TrainPresetName, tuple[LevelConfig, ...]] = {
     "small": (_level(2, 128), _level(4, 256)),
     "base": (_level(2, 192), _level(2, 384), _level(8, 768)),
 }
+
+
+FLOW_WIDTHS: dict[TrainPresetName, int] = {"tiny": 16, "small": 64, "base": 128}
 
 
 def prior_config(preset: TrainPresetName, size: int) -> HDiTConfig:
@@ -55,3 +59,11 @@ def conditional_config(preset: TrainPresetName, arch: ArchName, size: int) -> HD
         out_channels=conditional.CHANNELS_OUT,
         joint=JOINT if arch == "invfusion" else 0,
     )
+
+
+def flow_config(preset: TrainPresetName, size: int) -> FlowConfig:
+    """Return the shape of a conditional flow: a prior's as its backbone, and couplings."""
+    backbone = replace(
+        prior_config(preset, size), in_channels=flow.CHANNELS_IN, out_channels=flow.CHANNELS_OUT
+    )
+    return FlowConfig(backbone=backbone, width=FLOW_WIDTHS[preset])

@@ -91,7 +91,7 @@ def check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Pa
             )
 
 
-def _filled(build: Callable[[], nn.Module], folder: Path) -> Any:
+def filled(build: Callable[[], nn.Module], folder: Path) -> Any:
     """Return a network with the tensors of a folder; nothing of it is made before they fit."""
     path = folder / "model.safetensors"
     with torch.device("meta"):
@@ -106,13 +106,18 @@ def _filled(build: Callable[[], nn.Module], folder: Path) -> Any:
     return module.eval().requires_grad_(False)
 
 
-def _expect(folder: Path, kind: str) -> dict[str, Any]:
+def expect(folder: Path, kind: str) -> dict[str, Any]:
+    """Return config.json of a model of a kind.
+
+    Raises:
+        WeightsError: It is of another kind, or cannot be read.
+    """
     config = read_config(folder)
     if config.get("kind") != kind:
         raise WeightsError(
             f"{folder} holds a model of kind {config.get('kind')!r}, not {kind!r}.",
-            "Pass a prior to --model and an inference model to --inference; a conditional denoiser "
-            "to --model with --method conditional.",
+            "Pass a prior to --model and what was trained for it to --inference; what knows the "
+            "observation to --model, with its own --method.",
         )
     if not isinstance(config.get("model"), dict):
         raise WeightsError(f"{folder / 'config.json'} has no entry model.", "Get the folder again.")
@@ -138,10 +143,10 @@ def load_denoiser(
         WeightsError: The folder cannot be used; the message names the entry.
         UsageError: The prior takes no such label.
     """
-    config = _expect(folder, "denoiser")
+    config = expect(folder, "denoiser")
     architecture = architecture_of(config)
     label = label_of(config, label)
-    network = _filled(lambda: architecture.build(config["model"]), folder)
+    network = filled(lambda: architecture.build(config["model"]), folder)
     return architecture.denoiser(network.to(device), config, autocast, label)
 
 
@@ -153,7 +158,7 @@ def load_conditional(
     Raises:
         WeightsError: The folder cannot be used; the message names the entry.
     """
-    config = _expect(folder, "conditional")
+    config = expect(folder, "conditional")
     shape = network_config(config["model"])
     channels = (shape.in_channels, shape.out_channels)
     if channels != (conditional.CHANNELS_IN, conditional.CHANNELS_OUT):
@@ -162,7 +167,7 @@ def load_conditional(
             f"has {conditional.CHANNELS_IN} and {conditional.CHANNELS_OUT}.",
             _OTHER,
         )
-    network = _filled(lambda: HDiT(shape), folder)
+    network = filled(lambda: HDiT(shape), folder)
     return ConditionalDenoiser(network.to(device), schedule_of(config), autocast)
 
 
@@ -179,7 +184,7 @@ def load_inference(
     Raises:
         WeightsError: The folder cannot be used; the message names the entry.
     """
-    config = _expect(folder, "inference")
+    config = expect(folder, "inference")
     shape = network_config(config["model"])
     if (shape.in_channels, shape.out_channels) != (CHANNELS_IN, CHANNELS_OUT):
         raise WeightsError(
@@ -187,7 +192,7 @@ def load_inference(
             f"inference model has {CHANNELS_IN} and {CHANNELS_OUT}.",
             "It was made by another version of lavps. Go on without it:  --inference none",
         )
-    network = _filled(lambda: InferenceNetwork(shape), folder)
+    network = filled(lambda: InferenceNetwork(shape), folder)
     return AmortisedInference(network.to(device), schedule_of(config), autocast, tile, overlap)
 
 

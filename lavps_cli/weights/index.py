@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lavps_cli.catalog import WeightsKind
 from lavps_cli.errors import WeightsError
 from lavps_cli.folders import data_folder
 from lavps_cli.weights.checkpoint import is_ours
@@ -68,7 +69,7 @@ def resolve(name_or_path: str) -> Path:
     )
 
 
-def inference_for(folder: Path) -> Path | None:
-    """Return the inference model that lies beside a prior, if there is one."""
-    beside = folder.with_name(folder.name + "-inference")
+def beside_of(folder: Path, kind: WeightsKind = "inference") -> Path | None:
+    """Return what was trained for a prior and lies beside it, if there is such a thing."""
+    beside = folder.with_name(f"{folder.name}-{kind}")
     return beside if (beside / "config.json").is_file() else None

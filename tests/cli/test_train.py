@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,77 @@ def test_a_conditional_denoiser_is_trained_and_restores(
         assert refused.exit_code == 2, refused.output
         assert "conditional" in refused.stderr
         assert not (tmp_path / "no.png").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--adversarial", "0.1")])
+def test_a_chain_is_trained_for_a_prior_and_restores(
+    lavps: Lavps, lines: Lines, prior: Path, photos: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    run, out = tmp_path / "latino", tmp_path / "out.png"
+    train = (
+        "train", "--dataset", photos, "--stage", "latino", "--prior", prior, "--operators",
+        "sr:2,inpaint:rect", "--sample-every", "4", "-o", run, *more, *SMALL,
+    )  # fmt: skip
+    result = lavps(*train, "--duration", "4")
+    assert result.exit_code == 0, result.output
+    assert (run / "samples" / "step_00000004.png").exists()
+    assert (run / "latest" / "model.safetensors").stat().st_size < 2**17
+    assert lavps(*train, "--duration", "6").exit_code == 0
+    restore = (
+        "restore", photos / "p0.png", "--task", "sr", "--scale", "2", "--model", prior, "--method",
+        "latino", "-o", out, "--json", "--existing", "overwrite",
+    )  # fmt: skip
+    trained = lavps(*restore, "--inference", run)
+    assert trained.exit_code == 0, trained.output
+    assert lines(trained)[0]["nfe"] == 9
+    with PillowImage.open(out) as picture:
+        assert picture.size == (96, 80)
+        learnt = np.asarray(picture).copy()
+    untrained = lavps(*restore, "--inference", "none")
+    assert untrained.exit_code == 0, untrained.output
+    with PillowImage.open(out) as picture:
+        assert not np.array_equal(np.asarray(picture), learnt)
+    other = lavps(*restore, "--inference", run, "-O", "num_steps=5")
+    assert other.exit_code == 2, other.output
+    assert "trained for 3" in other.stderr
+
+
+def test_a_flow_is_trained_for_a_prior_and_restores(
+    lavps: Lavps, lines: Lines, prior: Path, photos: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "aps", tmp_path / "out.png"
+    result = lavps(
+        "train", "--dataset", photos, "--stage", "aps", "--prior", prior, "--operators",
+        "denoise+0.1", "--duration", "4", "--sample-every", "4", "-o", run, *SMALL,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert (run / "samples" / "step_00000004.png").exists()
+    restore = (
+        "restore", photos / "p0.png", "--task", "denoise", "--noise", "0.1", "--model", run,
+        "-o", out, "--json", "--existing", "overwrite",
+    )  # fmt: skip
+    result = lavps(*restore, "--method", "aps", "--samples", "4", "--mean")
+    assert result.exit_code == 0, result.output
+    assert lines(result)[0]["nfe"] == 4  # One a sample.
+    for method in ("lavps", "conditional"):
+        refused = lavps(*restore, "--method", method)
+        assert refused.exit_code == 2, refused.output
+        assert "--method aps" in refused.stderr
+
+
+def test_what_is_beside_a_prior_is_found_by_the_method(
+    lavps: Lavps, model_folder: Path, conditional_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "w")
+    shutil.copytree(conditional_folder, tmp_path / "w-conditional")
+    base = (
+        "restore", photos / "p0.png", "--task", "denoise", "--noise", "0.1", "--method",
+        "conditional", "-O", "num_steps=2", "--model",
+    )  # fmt: skip
+    for i, model in enumerate((tmp_path / "w", conditional_folder)):
+        result = lavps(*base, model, "-o", tmp_path / f"{i}.png")
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
 
 
 def test_operator_aware_layers_are_trained_and_restore(

@@ -40,6 +40,12 @@ class Mask:
     def __call__(self, x: Tensor) -> Tensor:
         return self.mask * x
 
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.mask * y
+
+    def ridge(self, y: Tensor, lam: Tensor | float) -> Tensor:
+        return self.mask * y / (1 + lam)
+
 
 @dataclass(frozen=True)
 class Nudged:
@@ -48,6 +54,17 @@ class Nudged:
     def __call__(self, c: Context) -> DiagonalGaussian:
         pull = c.likelihood.A.mask * (c.likelihood.y - c.x0).sign()
         return DiagonalGaussian(c.bridge.mu + 0.5 * c.bridge.rho.sqrt() * pull, 0.8 * c.bridge.rho)
+
+
+@dataclass(frozen=True)
+class OneStep:
+    """A flow: z moves and scales around an observation."""
+
+    y: Tensor
+    schedule = Flow()
+
+    def __call__(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.y + 0.3 * z
 
 
 PRIOR = MixturePrior(random(3, *SHAPE, seed=1), torch.full((3,), 1 / 3).double(), 0.1, Flow())
@@ -63,10 +80,11 @@ def sample(name: str, rows: list[int], *, settings: dict[str, Any] | None = None
     entry = catalog.SAMPLERS[name]
     cls = catalog.resolve(entry.options)
     known = {k: v for k, v in (settings or {}).items() if k in cls.__dataclass_fields__}
-    options = cls(**({"num_steps": 12} | known))
-    extra = {"inference": Nudged()} if entry.inference else {}
+    only = entry.steps[0] if len(entry.steps) == 1 else 12
+    options = cls(**({"num_steps": only} | known))
+    extra = {"inference": Nudged()} if entry.inference == "inference" else {}
     return catalog.resolve(entry.function)(
-        PRIOR,
+        OneStep(MASKS[rows] * Y[rows]) if name == "aps" else PRIOR,
         Likelihood(MASKS[rows] * Y[rows], Mask(MASKS[rows]), SIGMA_Y),
         options,
         shape=(len(rows), *SHAPE),

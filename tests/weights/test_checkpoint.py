@@ -18,7 +18,7 @@ from lavps_cli.weights.checkpoint import (
     save,
 )
 from lavps_cli.weights.hdit import describe
-from lavps_cli.weights.index import bundled, inference_for, resolve
+from lavps_cli.weights.index import bundled, beside_of, resolve
 
 CPU = torch.device("cpu")
 LEVEL = LevelConfig(depth=1, width=16, d_ff=16, d_head=8, window=3)
@@ -142,7 +142,7 @@ def test_resolve_knows_folders_and_says_what_it_does_not_know(folder: Path) -> N
         resolve("nobody/nothing")
     with pytest.raises(WeightsError, match=r"no config\.json"):
         resolve(str(folder.parent))
-    assert inference_for(folder) is None
+    assert beside_of(folder) is None
 
 
 def test_an_inference_model_of_another_version_is_refused(model_folder: Path) -> None:
