@@ -88,10 +88,7 @@ def main() -> None:
         else []
     )
     have = {(row["picture"], row["task"]) for row in done}
-    weights = open_weights(
-        Compute(model=given.model, device="cpu", dtype="bf16"),
-        takes_inference=given.method == "lavps",
-    )
+    weights = open_weights(Compute(model=given.model, device="cpu", dtype="bf16"), given.method)
     model = weights.model(Tiling(0, 0))
     options = sampler_options(given.method, given.preset, given.option, model.switch_ratio)
     pictures = (

@@ -18,9 +18,9 @@ from lavps_cli.pipeline.requests import Compute
 CPU = torch.device("cpu")
 
 
-def weights(folder: Path, inference: str | None = None, takes: bool = True) -> model.Weights:
+def weights(folder: Path, inference: str | None = None, method: str = "lavps") -> model.Weights:
     compute = Compute(model=str(folder), inference=inference, device="cpu", dtype="fp32")
-    return open_weights(compute, takes_inference=takes)
+    return open_weights(compute, method)
 
 
 def test_the_inference_model_lies_beside_the_prior(model_folder: Path) -> None:
@@ -31,12 +31,12 @@ def test_the_inference_model_lies_beside_the_prior(model_folder: Path) -> None:
     assert ready.inference is not None
     assert ready.switch_ratio == 0.6
     assert weights(model_folder, "none").model(Tiling(0, 0)).inference is None
-    assert weights(model_folder, None, takes=False).switch_ratio is None
+    assert weights(model_folder, None, "mgdm").switch_ratio is None
 
 
 def test_an_inference_model_without_effect_is_refused(model_folder: Path) -> None:
     with pytest.raises(UsageError, match="no effect"):
-        weights(model_folder, "tiny", takes=False)
+        weights(model_folder, "tiny", "mgdm")
 
 
 def test_an_inference_model_of_another_schedule_is_refused(

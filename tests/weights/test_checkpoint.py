@@ -18,7 +18,7 @@ from lavps_cli.weights.checkpoint import (
     save,
 )
 from lavps_cli.weights.hdit import describe
-from lavps_cli.weights.index import bundled, beside_of, resolve
+from lavps_cli.weights.index import beside_of, bundled, resolve
 
 CPU = torch.device("cpu")
 LEVEL = LevelConfig(depth=1, width=16, d_ff=16, d_head=8, window=3)
