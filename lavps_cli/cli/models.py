@@ -1,4 +1,4 @@
-"""lavps models: list, info, path."""
+"""lavps models: list, info, path, import."""
 
 from typing import Annotated
 
@@ -70,3 +70,35 @@ def path(name: Name) -> None:
     from lavps_cli.pipeline import listing
 
     typer.echo(listing.model_path(name))
+
+
+@models.command("import", epilog="Example:  lavps models import hdit-ffhq256-unconditional.pt")
+@reported
+def import_model(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="A file of another project, one of its pieces, or a folder.",
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="For --model from now on; the file's if not said.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="DIR", help="Write this folder instead.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option("--licence", help="Of the weights.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    as_json: params.Json = False,
+) -> None:
+    """Convert weights of another project, once; nothing in the file is run."""
+    from dataclasses import asdict
+
+    from lavps_cli.pipeline import importing
+
+    found = importing.import_model(source, name=name, output=output, licence=licence, force=force)
+    if as_json:
+        json_line({"type": "import"} | asdict(found))
+        return
+    typer.echo(found.path)

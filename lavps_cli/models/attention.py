@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 Heads: TypeAlias = Float[Tensor, " b h w n d"]
 Joint: TypeAlias = tuple[Heads, Heads]
-AttentionKind: TypeAlias = Literal["global", "neighbourhood", "shifted_window"]
+AttentionKind: TypeAlias = Literal["global", "neighbourhood", "shifted_window", "none"]
 
 _TILE = 8
 

@@ -56,7 +56,7 @@ class HDiTConfig:
         if not self.levels:
             raise UsageError("a network needs at least one level.")
         for level in self.levels:
-            if level.width % level.d_head or level.d_head % 8:
+            if level.attention != "none" and (level.width % level.d_head or level.d_head % 8):
                 raise UsageError(
                     f"level width {level.width} does not divide into heads of {level.d_head}.",
                     "d_head must divide width and be a multiple of 8.",
@@ -108,7 +108,9 @@ class HDiT(nn.Module):
         )
         self.down_levels = nn.ModuleList(Level(cond_width=width, **each) for each in outer)
         self.mid_level = Level(cond_width=width, **innermost)
-        self.up_levels = nn.ModuleList(Level(cond_width=width, **each) for each in outer)
+        self.up_levels = nn.ModuleList(
+            Level(cond_width=width, first=each["level"].depth, **each) for each in outer
+        )
         pairs = [(a.width, b.width) for a, b in pairwise(levels)]
         self.merges = nn.ModuleList(TokenMerge(a, b, 2) for a, b in pairs)
         self.splits = nn.ModuleList(TokenSplit(b, a) for a, b in pairs)

@@ -183,27 +183,37 @@ class FeedForward(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention, then feed-forward."""
+    """Attention, if the level has any, then feed-forward."""
 
     def __init__(
         self, level: LevelConfig, cond_width: int, *, shifted: bool, joint: int, pixels: int
     ) -> None:
         super().__init__()
-        self.self_attn = SelfAttention(
-            level, cond_width, shifted=shifted, joint=joint, pixels=pixels
-        )
+        if level.attention != "none":
+            self.self_attn = SelfAttention(
+                level, cond_width, shifted=shifted, joint=joint, pixels=pixels
+            )
         self.ff = FeedForward(level, cond_width)
 
     def forward(self, x: Tensor, pos: Tensor, cond: Tensor, seen: Seen | None) -> Tensor:
-        return self.ff(self.self_attn(x, pos, cond, seen), cond)
+        if hasattr(self, "self_attn"):
+            x = self.self_attn(x, pos, cond, seen)
+        return self.ff(x, cond)
 
 
 class Level(nn.ModuleList):
-    """Layers of one resolution; every other one has its windows shifted."""
+    """Layers of one resolution; every other one has its windows shifted.
 
-    def __init__(self, level: LevelConfig, cond_width: int, *, joint: int, pixels: int) -> None:
+    The way up counts on from where the way down stopped, from layer `first`.
+    """
+
+    def __init__(
+        self, level: LevelConfig, cond_width: int, *, joint: int, pixels: int, first: int = 0
+    ) -> None:
         super().__init__(
-            TransformerLayer(level, cond_width, shifted=bool(i % 2), joint=joint, pixels=pixels)
+            TransformerLayer(
+                level, cond_width, shifted=bool((first + i) % 2), joint=joint, pixels=pixels
+            )
             for i in range(level.depth)
         )
 

@@ -22,9 +22,9 @@ def c_noise(ratio: Time) -> Time:
     return ratio.clamp(RATIO_MIN, RATIO_MAX).log() / 4
 
 
-def input_scale(alpha: Time, sigma: Time) -> Time:
-    """Return the factor that brings x_t to unit variance for data of deviation SIGMA_DATA."""
-    return torch.rsqrt(sigma**2 + SIGMA_DATA**2 * alpha**2)
+def input_scale(alpha: Time, sigma: Time, sigma_data: float = SIGMA_DATA) -> Time:
+    """Return the factor that brings x_t to unit variance for data of that deviation."""
+    return torch.rsqrt(sigma**2 + sigma_data**2 * alpha**2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +39,18 @@ class PreconditionedDenoiser:
     """Lower precision of the network's inside; its input and output stay float32."""
     label: int | None = None
     """Class that the network is told, None for a network without classes."""
+    sigma_data: float = SIGMA_DATA
+    """Deviation of pictures that the network was trained with."""
 
     def __call__(self, xt: Image, t: Time) -> Image:
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        scale = input_scale(alpha, sigma)
+        scale = input_scale(alpha, sigma, self.sigma_data)
         noise = c_noise(noise_ratio(self.schedule, t)).to(xt).expand(len(xt))
         kind = xt.device.type
         with torch.autocast(kind, self.autocast, enabled=self.autocast is not None):
             raw = self.network(over(scale, xt) * xt, noise, **self._told(xt))
-        skip = SIGMA_DATA**2 * alpha * scale**2
-        out = sigma * SIGMA_DATA * scale
+        skip = self.sigma_data**2 * alpha * scale**2
+        out = sigma * self.sigma_data * scale
         return over(skip, xt) * xt + over(out, xt) * raw.to(xt.dtype)
 
     def _told(self, xt: Image) -> dict[str, Tensor]:
@@ -62,6 +64,8 @@ def hdit_denoiser(
     schedule: Schedule,
     autocast: torch.dtype | None = None,
     label: int | None = None,
+    sigma_data: float = SIGMA_DATA,
 ) -> PreconditionedDenoiser:
     """Return the network as a prior."""
-    return PreconditionedDenoiser(network, schedule, network.config.multiple, autocast, label)
+    multiple = network.config.multiple
+    return PreconditionedDenoiser(network, schedule, multiple, autocast, label, sigma_data)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lavps_cli import catalog
 from lavps_cli.weights.checkpoint import digest, read_config
-from lavps_cli.weights.index import beside_of, bundled, resolve
+from lavps_cli.weights.index import beside_of, bundled, imported, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class SamplerSummary:
 
 def models() -> list[ModelSummary]:
     """Return the models that are known by name."""
-    return [_summary(name, folder) for name, folder in bundled().items()]
+    return [_summary(name, folder) for name, folder in (bundled() | imported()).items()]
 
 
 def _summary(name: str, folder: Path) -> ModelSummary:

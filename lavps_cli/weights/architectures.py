@@ -10,7 +10,7 @@ from torch import nn
 from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.schedule import Schedule, schedule_named
 from lavps_cli.errors import UsageError, WeightsError
-from lavps_cli.models.preconditioning import hdit_denoiser
+from lavps_cli.models.preconditioning import SIGMA_DATA, hdit_denoiser
 from lavps_cli.weights.hdit import hdit_network
 
 
@@ -43,7 +43,17 @@ class Architecture:
 def _hdit(
     network: Any, config: dict[str, Any], autocast: torch.dtype | None, label: int | None
 ) -> NetworkDenoiser:
-    return hdit_denoiser(network, schedule_of(config), autocast, label)
+    return hdit_denoiser(network, schedule_of(config), autocast, label, _sigma_data(config))
+
+
+def _sigma_data(config: dict[str, Any]) -> float:
+    value = config.get("sigma_data", SIGMA_DATA)
+    if not (isinstance(value, int | float) and 0 < value < float("inf")):
+        raise WeightsError(
+            f"config.json: sigma_data is {value!r}; it is a positive number.",
+            "Get the folder again.",
+        )
+    return float(value)
 
 
 ARCHITECTURES: dict[str, Architecture] = {"hdit": Architecture(hdit_network, _hdit)}

@@ -12,12 +12,16 @@ from lavps_cli.errors import OutputError, WeightsError
 from lavps_cli.folders import cache_folder
 from lavps_cli.weights.architectures import architecture_of, schedule_of
 from lavps_cli.weights.checkpoint import check_state, write_folder
+from lavps_cli.weights.foreign import authors, k_diffusion
 from lavps_cli.weights.tensors import SUFFIXES, Contents, Foreign, read_contents
 
 VERSION = 1
 """Of all conversions; folders converted by another version are not used."""
 
-FILES: tuple[Callable[[Contents], Foreign | None], ...] = ()
+FILES: tuple[Callable[[Contents], Foreign | None], ...] = (
+    k_diffusion.read,
+    authors.read,
+)
 """Readers of files; each returns None where the file is of another project."""
 FOLDERS: tuple[Callable[[Path], Foreign | None], ...] = ()
 """Readers of folders, likewise."""
@@ -51,10 +55,13 @@ def convert(path: Path) -> Foreign:
     with torch.device("meta"):
         network = architecture_of(foreign.config).build(foreign.config["model"])
     check_state(network.state_dict(), foreign.state, path)
+    for name, value in foreign.state.items():
+        if not value.isfinite().all():
+            raise WeightsError(f"{path}: {name} holds values that are no numbers.", "Get it again.")
     return foreign
 
 
-def convert_to(path: Path, folder: Path) -> None:
+def convert_to(path: Path, folder: Path, licence: str | None = None) -> None:
     """Write the model of another project as a model folder, which appears whole or not at all.
 
     Raises:
@@ -64,9 +71,12 @@ def convert_to(path: Path, folder: Path) -> None:
     if folder.exists():
         raise OutputError(f"{folder} is there already.", "Choose another place:  -o DIR")
     foreign = convert(path)
+    about = foreign.config | {"source": path.name}
+    if licence is not None:
+        about |= {"licence": licence}
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        write_folder(part, foreign.config | {"source": path.name}, foreign.state)
+        write_folder(part, about, foreign.state)
         part.rename(folder)
     except OSError as error:
         if not folder.is_dir():  # Else another process was quicker.

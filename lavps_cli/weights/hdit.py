@@ -7,7 +7,7 @@ from lavps_cli.errors import UsageError, WeightsError
 from lavps_cli.models.hdit import HDiT, HDiTConfig
 from lavps_cli.models.hdit_layers import LevelConfig
 
-_MAX_PARAMETERS = 4_000_000_000
+_MAX_PARAMETERS, _MAX_LAYERS = 4_000_000_000, 1024
 
 
 def hdit_network(raw: dict[str, Any]) -> HDiT:
@@ -37,12 +37,16 @@ def network_config(raw: dict[str, Any]) -> HDiTConfig:
                     isinstance(value, int) and not 0 <= value <= 1 << 16
                 ):
                     raise UsageError(f"{entry.name} is {value!r}.")
+        layers = config.mapping_depth + sum(level.depth for level in config.levels)
+        if layers > _MAX_LAYERS:
+            raise UsageError(f"the network would have {layers} layers.")
         size = sum(4 * level.depth * level.width * (level.width + level.d_ff)
                    for level in config.levels)  # fmt: skip
         size += sum(
             6 * level.depth * level.width * config.joint * (config.patch_size * 2**i) ** 2
             for i, level in enumerate(config.levels)
         )
+        size += 3 * config.mapping_depth * config.mapping_width * config.mapping_d_ff
         if size > _MAX_PARAMETERS:
             raise UsageError(f"the network would have about {size} parameters.")
     except (KeyError, TypeError, AttributeError, UsageError) as error:

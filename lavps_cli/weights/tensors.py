@@ -1,5 +1,7 @@
 """Files of tensors of any project, read without running anything that is in them."""
 
+import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,17 +52,26 @@ def read_contents(path: Path) -> Contents:
             with safe_open(path, framework="pt") as file:
                 tree = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return Contents(path, tree, dict(file.metadata() or {}))
-        tree = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of what may be refused in a moment.
+            tree = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Damaged files make the readers raise anything.
-        told = str(error).strip().splitlines()
         raise WeightsError(
-            f"{path} cannot be read as tensors: {told[0] if told else type(error).__name__}",
+            f"{path} cannot be read as tensors: {_reason(error)}",
             "The file may be damaged, or hold more than tensors and plain values, which is "
             "never loaded.",
         ) from error
     if not isinstance(tree, Mapping):
         raise WeightsError(f"{path} holds no table of tensors.", "Is it a file of weights?")
     return Contents(path, dict(tree))
+
+
+def _reason(error: Exception) -> str:
+    """Return why; PyTorch's own text for pickles it refuses tells how to run them all the same."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds other things."
+    told = str(error).strip().splitlines()
+    return told[0] if told else type(error).__name__
 
 
 def tensors_of(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor]:
