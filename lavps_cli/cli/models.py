@@ -1,4 +1,4 @@
-"""lavps models: list, info, path, import."""
+"""lavps models: list, info, path, download, import, push."""
 
 from typing import Annotated
 
@@ -24,6 +24,9 @@ def list_models(
     samplers: Annotated[
         bool, typer.Option("--samplers", help="List the samplers and their options instead.")
     ] = False,
+    elsewhere: Annotated[
+        bool, typer.Option("--elsewhere", help="List public priors that can be loaded instead.")
+    ] = False,
     as_json: params.Json = False,
 ) -> None:
     """List what can be used by name."""
@@ -39,6 +42,17 @@ def list_models(
             typer.echo(f"{sampler.name:<12} {sampler.summary}")
             for name, default in sampler.options.items():
                 typer.echo(f"{'':<12}   -O {name}={default}")
+        return
+    if elsewhere:
+        for known in listing.ELSEWHERE:
+            if as_json:
+                json_line({"type": "elsewhere"} | asdict(known))
+                continue
+            size = "" if known.megabytes is None else f"{known.megabytes:g} MB"
+            typer.echo(
+                f"{known.name:<34} {known.image_size}  {size:<7} {known.licence:<11} "
+                f"{known.about}; {known.source}"
+            )
         return
     for model in listing.models():
         if as_json:
@@ -102,3 +116,50 @@ def import_model(
         json_line({"type": "import"} | asdict(found))
         return
     typer.echo(found.path)
+
+
+@models.command("download", epilog="Example:  lavps models download google/ddpm-ema-church-256")
+@reported
+def download(
+    repo: Annotated[
+        str, typer.Argument(metavar="USER/REPO[@REV]", help="A repository of the Hugging Face Hub.")
+    ],
+    as_json: params.Json = False,
+) -> None:
+    """Fetch a model of the Hub into the cache, or see whether there is a newer one."""
+    from lavps_cli.pipeline import listing
+
+    found = listing.download(repo)
+    if as_json:
+        json_line({"type": "download"} | found)
+        return
+    typer.echo(found["path"])
+
+
+@models.command("push", epilog="Example:  lavps models push runs/mine me/deblur --public")
+@reported
+def push(
+    name: Name,
+    repo: Annotated[str, typer.Argument(metavar="USER/REPO", help="Where to.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Everyone may read it; else only you.")
+    ] = False,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Of the commit.")] = None,
+    records: Annotated[
+        list[str] | None,
+        typer.Option("--records", metavar="DIR", help="A benchmark that the card sums up."),
+    ] = None,
+    as_json: params.Json = False,
+) -> None:
+    """Upload a model with its card to the Hugging Face Hub (HF_TOKEN, or `hf auth login`)."""
+    from dataclasses import asdict
+
+    from lavps_cli.pipeline import publishing
+
+    found = publishing.publish(
+        name, repo, public=public, message=message, records=tuple(records or ())
+    )
+    if as_json:
+        json_line({"type": "push"} | asdict(found))
+        return
+    typer.echo(found.url)

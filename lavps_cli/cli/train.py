@@ -194,6 +194,13 @@ def train(
         str | None,
         unset(OUTPUT, "--max-time", metavar="2h", help="Stop then; the run can go on later."),
     ] = None,
+    push: Annotated[
+        str | None,
+        unset(OUTPUT, "--push", metavar="USER/REPO", help="Upload it to the Hub when it is done."),
+    ] = None,
+    public: Annotated[
+        bool, option(OUTPUT, "--public", help="Everyone may read what is pushed.")
+    ] = False,
     log: Annotated[
         str,
         option(OUTPUT, "--log", metavar="jsonl,tensorboard,wandb,trackio", help="Where to."),
@@ -269,6 +276,8 @@ def train(
         log=log,
         licence=licence,
         cache=cache,
+        push=push,
+        public=public,
         dry_run=dry_run,
     )
     with Terminal(progress, quiet=quiet, verbose=verbose) as terminal:

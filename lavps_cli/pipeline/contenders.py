@@ -82,7 +82,7 @@ def _asked(compute: Compute, method: str, model: str | None) -> Compute:
     if model is None:
         return replace(compute, inference=None)
     if not is_own(model):
-        kind = read_config(resolve(model)).get("kind")
+        kind = read_config(resolve(model, offline=compute.offline)).get("kind")
         if kind == catalog.sampler(method).inference:
             return replace(compute, inference=model)
     return replace(compute, model=model, inference=None, label=None)

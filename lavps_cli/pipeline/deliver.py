@@ -20,6 +20,7 @@ from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Pipes, Result
 from lavps_cli.pipeline.run import Posterior
+from lavps_cli.weights.hub import name_of
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -126,7 +127,7 @@ def _about_input(finished: Finished, request: Restoration, weights: Weights) -> 
         "method": request.sampling.method,
         "model": weights.name,
         "model_sha256": weights.digest,
-        "inference": inference.name if inference is not None else None,
+        "inference": name_of(inference) if inference is not None else None,
     }
 
 

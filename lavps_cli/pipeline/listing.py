@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from lavps_cli import catalog
+from lavps_cli.errors import WeightsError
 from lavps_cli.weights.checkpoint import digest, read_config
+from lavps_cli.weights.hub import fetched, name_of, parse_reference
 from lavps_cli.weights.index import beside_of, bundled, imported, resolve
 
 
@@ -29,6 +31,44 @@ class SamplerSummary:
     summary: str
     options: dict[str, Any] = field(default_factory=dict)
     """Names and defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """A public prior that can be loaded, and is not here."""
+
+    name: str
+    """What `--model` or `models import` takes."""
+    source: str
+    image_size: int
+    megabytes: float | None
+    licence: str
+    about: str
+
+
+ELSEWHERE = (
+    Elsewhere(
+        name="google/ddpm-celebahq-256", source="the Hub, diffusers", image_size=256,
+        megabytes=455.0, licence="Apache-2.0", about="faces (CelebA-HQ)",
+    ),
+    Elsewhere(
+        name="google/ddpm-ema-celebahq-256", source="the Hub, diffusers", image_size=256,
+        megabytes=455.0, licence="Apache-2.0", about="faces (CelebA-HQ), averaged weights",
+    ),
+    Elsewhere(
+        name="google/ddpm-ema-church-256", source="the Hub, diffusers", image_size=256,
+        megabytes=455.0, licence="Apache-2.0", about="churches (LSUN), averaged weights",
+    ),
+    Elsewhere(
+        name="hdit-ffhq256-unconditional.pt", source="release of github.com/thomashirtz/lavps",
+        image_size=256, megabytes=None, licence="not stated", about="faces (FFHQ)",
+    ),
+    Elsewhere(
+        name="hdit-imagenet256-unconditional.pt", source="release of github.com/thomashirtz/lavps",
+        image_size=256, megabytes=None, licence="not stated", about="ImageNet, 1000 classes",
+    ),
+)  # fmt: skip
+"""Priors that are known to exist; what is not known of one is not told."""
 
 
 def models() -> list[ModelSummary]:
@@ -66,7 +106,7 @@ def model_info(name: str) -> dict[str, Any]:
     """
     folder = resolve(name)
     beside = beside_of(folder)
-    about = {"name": folder.name, "path": str(folder), "sha256": digest(folder)}
+    about = {"name": name_of(folder), "path": str(folder), "sha256": digest(folder)}
     return (
         about
         | {"inference": beside.name if beside is not None else None}
@@ -82,3 +122,18 @@ def samplers() -> list[SamplerSummary]:
         options = {option.name: option.default for option in fields(cls)}
         rows.append(SamplerSummary(name=name, summary=entry.summary, options=options))
     return rows
+
+
+def download(text: str) -> dict[str, Any]:
+    """Return where a model of the Hub lies, after asking the Hub for its newest commit.
+
+    Raises:
+        WeightsError: It is no repository, or cannot be had.
+    """
+    reference = parse_reference(text)
+    if reference is None:
+        raise WeightsError(
+            f"{text!r} is no repository of the Hub.", "For example:  google/ddpm-ema-church-256"
+        )
+    folder = fetched(reference, anew=True)
+    return {"name": name_of(folder), "path": str(folder), "revision": folder.name}

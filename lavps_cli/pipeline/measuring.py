@@ -24,6 +24,7 @@ from lavps_cli.pipeline.model import Model, Tiling, Weights
 from lavps_cli.pipeline.sampling import Snapshot, draw
 from lavps_cli.pipeline.seeds import derive_seed
 from lavps_cli.training.families import Family
+from lavps_cli.weights.hub import name_of
 
 Keep = Callable[[Record, Measurement, Image, Image], None]
 """Takes a record with what was seen, what was restored, and the clean picture."""
@@ -57,7 +58,7 @@ class Bench:
             model=f"{weights.name}@{weights.digest[:8]}",
             inference=None
             if inference is None
-            else f"{inference.resolve().name}@{(weights.inference_digest or '')[:8]}",
+            else f"{name_of(inference)}@{(weights.inference_digest or '')[:8]}",
             task=family.name,
             sigma_y=family.sigma_y,
             size=self.size,
@@ -230,5 +231,5 @@ def environment(weights: Weights) -> dict[str, Any]:
         "model": weights.name,
         "inference": None
         if weights.inference_folder is None
-        else weights.inference_folder.resolve().name,
+        else name_of(weights.inference_folder),
     }

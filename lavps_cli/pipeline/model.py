@@ -181,7 +181,7 @@ def open_weights(compute: Compute, method: str = "lavps") -> Weights:
         )
     if entry.inference is not None and compute.inference != "none":
         if compute.inference is not None:
-            inference = resolve(compute.inference)
+            inference = resolve(compute.inference, offline=compute.offline)
         elif isinstance(prior, FolderPrior):
             inference = beside_of(prior.folder, entry.inference)
     device = pick_device(compute.device)
@@ -192,7 +192,7 @@ def open_weights(compute: Compute, method: str = "lavps") -> Weights:
 def _prior(compute: Compute, trained: catalog.WeightsKind | None) -> Prior:
     """Return the prior, or what a method samples with in its place and lies beside it."""
     if not is_own(compute.model):
-        folder = resolve(compute.model)
+        folder = resolve(compute.model, offline=compute.offline)
         if trained is not None and read_config(folder).get("kind") == "denoiser":
             folder = beside_of(folder, trained) or folder
         return FolderPrior(folder, compute.label)

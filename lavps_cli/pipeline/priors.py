@@ -20,6 +20,7 @@ from lavps_cli.weights.checkpoint import (
     load_denoiser,
     read_config,
 )
+from lavps_cli.weights.hub import name_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class FolderPrior:
 
     @property
     def name(self) -> str:
-        return self.folder.resolve().name
+        return name_of(self.folder)
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -160,6 +160,8 @@ class TrainingRequest:
     log: str = "jsonl"
     licence: str | None = None
     cache: str | None = None
+    push: str | None = None
+    public: bool = False
     dry_run: bool = False
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from lavps_cli.core.types import Image
 from lavps_cli.data.sources import Source, open_source
 from lavps_cli.data.store import Pictures, prepare
-from lavps_cli.errors import OutputError, UsageError
+from lavps_cli.errors import LavpsError, OutputError, UsageError
 from lavps_cli.folders import cache_folder
 from lavps_cli.models.hdit import HDiT
 from lavps_cli.models.preconditioning import hdit_denoiser
@@ -22,6 +22,7 @@ from lavps_cli.pipeline.model import (
     use_threads,
     warn_of_slow_bf16,
 )
+from lavps_cli.pipeline.publishing import check_push, publish
 from lavps_cli.pipeline.requests import TrainingRequest
 from lavps_cli.pipeline.results import Listener, Progress
 from lavps_cli.pipeline.stages import STAGES
@@ -96,6 +97,7 @@ def train(
     """
     use_threads(request.threads)
     check_sinks(request.log)
+    check_push(request.push, request.public)
     device = join(pick_device(request.device))
     try:
         setup = set_up(request, device)
@@ -266,7 +268,22 @@ def _run(
     log = Log(metrics, open_sinks(request.log, run, asdict(request)))
     trained = fit(objective, options, run, log, hooks)
     latest = str(run / checkpoints.LATEST)
+    if trained.ending == "done" and request.push is not None and is_first():
+        _push(request, latest, listener)
     return Training(output=latest, step=trained.step, ending=trained.ending, rank=rank())
+
+
+def _push(request: TrainingRequest, latest: str, listener: Listener) -> None:
+    """Upload what was trained; where that fails it lies on the disk all the same."""
+    assert request.push is not None
+    try:
+        found = publish(latest, request.push, public=request.public)
+    except LavpsError as error:
+        listener.warn(
+            f"not pushed: {error.message} Later:  lavps models push {latest} {request.push}"
+        )
+        return
+    listener.note(f"pushed to {found.url}")
 
 
 def _grid(setup: Setup, run: Path, x: Image) -> Callable[[int, nn.Module], None]:

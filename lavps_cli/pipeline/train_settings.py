@@ -15,10 +15,15 @@ FREE = frozenset(
     {
         "output", "resume", "duration", "max_time", "save_every", "keep", "sample_every",
         "log_every", "log", "device", "threads", "compile", "parallel", "batch_gpu", "cache",
-        "dry_run", "licence", "start_from", "validation", "eval_every", "offline",
+        "dry_run", "licence", "start_from", "validation", "eval_every", "offline", "push", "public",
     }
 )  # fmt: skip
 """What may change when a run goes on."""
+
+_NOT_KEPT = frozenset({"dry_run", "resume", "output", "offline", "push", "public"})
+"""What config.toml leaves out."""
+_NOT_TOLD = frozenset({"dry_run", "resume", "cache", "offline", "push", "public"})
+"""What the command of a card leaves out."""
 
 _STEPS = {"": 1, "k": 1000}
 _IMAGES = {"Ki": 2**10, "Mi": 2**20}
@@ -95,9 +100,7 @@ def command_of(request: TrainingRequest) -> str:
     usual = asdict(TrainingRequest(dataset=(), output=""))
     words = ["lavps train"]
     for name, value in asdict(request).items():
-        if name in ("dry_run", "resume", "cache", "offline") or (
-            name != "output" and value == usual[name]
-        ):
+        if name in _NOT_TOLD or (name != "output" and value == usual[name]):
             continue
         flag = "--" + {"start_from": "from"}.get(name, name).replace("_", "-")
         values = value if isinstance(value, tuple) else (value,)
@@ -113,7 +116,7 @@ def write_config(run: Path, request: TrainingRequest) -> None:
     """Write config.toml: every setting, as given or by default."""
     lines = []
     for name, value in asdict(request).items():
-        if value is not None and name not in ("dry_run", "resume", "output", "offline"):
+        if value is not None and name not in _NOT_KEPT:
             value = list(value) if isinstance(value, tuple) else value
             lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
     part = run / f".{CONFIG}.part"

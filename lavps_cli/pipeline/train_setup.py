@@ -42,7 +42,7 @@ def set_up(request: TrainingRequest, device: torch.device) -> Setup:
     autocast = train_dtype(request.dtype, device)
     prior = None
     if stage.takes_prior:
-        folder = resolve(request.prior)
+        folder = resolve(request.prior, offline=request.offline)
         prior = load_denoiser(folder, device=device, autocast=autocast, label=request.label)
     if request.stage != "prior":
         parse_families(request.operators, sizes[0])
@@ -50,7 +50,9 @@ def set_up(request: TrainingRequest, device: torch.device) -> Setup:
         if request.start_from is None:
             network = stage.build(request, sizes[0], prior)
         else:
-            network = stage.load(request, resolve(request.start_from), prior)
+            network = stage.load(
+                request, resolve(request.start_from, offline=request.offline), prior
+            )
     network = network.to(device).train().requires_grad_(True)
     backbone = stage.compiled(network)
     divided = world() > 1 and request.parallel == "fsdp"

@@ -13,6 +13,7 @@ from lavps_cli.folders import cache_folder
 from lavps_cli.weights.architectures import architecture_of, schedule_of
 from lavps_cli.weights.checkpoint import check_state, write_folder
 from lavps_cli.weights.foreign import authors, k_diffusion
+from lavps_cli.weights.hub import name_of
 from lavps_cli.weights.tensors import SUFFIXES, Contents, Foreign, read_contents
 
 VERSION = 1
@@ -106,4 +107,5 @@ def _key(path: Path) -> str:
             digest.update(f"\0{file.relative_to(path)}\0".encode())
             with file.open("rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return f"{path.stem}-{digest.hexdigest()[:16]}"
+    stem = name_of(path).replace("/", "--") if path.is_dir() else path.stem
+    return f"{stem}-{digest.hexdigest()[:16]}"

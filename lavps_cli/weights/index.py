@@ -7,6 +7,7 @@ from lavps_cli.errors import WeightsError
 from lavps_cli.folders import data_folder
 from lavps_cli.weights.checkpoint import is_ours
 from lavps_cli.weights.convert import converted, is_foreign
+from lavps_cli.weights.hub import fetched, parse_reference
 
 DEFAULT = "natural-64"
 
@@ -39,10 +40,14 @@ def imports_folder() -> Path:
     return data_folder("models")
 
 
-def resolve(name_or_path: str) -> Path:
-    """Return the folder of a model given by name or path.
+def resolve(name_or_path: str, *, offline: bool = False) -> Path:
+    """Return the folder of a model given by name, path, or `user/repo[@revision]` of the Hub.
 
     Weights of another project are converted, once.
+
+    Args:
+        name_or_path: A name or a path comes before a repository of the same spelling.
+        offline: Whether the Hub is only looked for in the cache.
 
     Raises:
         WeightsError: There is no such model.
@@ -58,6 +63,10 @@ def resolve(name_or_path: str) -> Path:
         return path / "latest"
     if is_foreign(path):
         return converted(path)
+    reference = None if path.exists() else parse_reference(name_or_path)
+    if reference is not None:
+        folder = fetched(reference, offline=offline)
+        return folder if is_ours(folder) else converted(folder)
     known = ", ".join(models) or "none"
     if path.exists():
         raise WeightsError(
@@ -65,7 +74,8 @@ def resolve(name_or_path: str) -> Path:
             f"Known models: {known}",
         )
     raise WeightsError(
-        f"there are no weights {name_or_path!r}.", f"Give a folder, or one of: {known}"
+        f"there are no weights {name_or_path!r}.",
+        f"Give a folder, a repository of the Hub (user/repo), or one of: {known}",
     )
 
 
