@@ -11,6 +11,8 @@ from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.schedule import Schedule, schedule_named
 from lavps_cli.errors import UsageError, WeightsError
 from lavps_cli.models.preconditioning import SIGMA_DATA, hdit_denoiser
+from lavps_cli.weights.adm import adm_network, discrete_denoiser
+from lavps_cli.weights.foreign import diffusers
 from lavps_cli.weights.hdit import hdit_network
 
 
@@ -56,7 +58,29 @@ def _sigma_data(config: dict[str, Any]) -> float:
     return float(value)
 
 
-ARCHITECTURES: dict[str, Architecture] = {"hdit": Architecture(hdit_network, _hdit)}
+def _adm(
+    network: Any, config: dict[str, Any], autocast: torch.dtype | None, label: int | None
+) -> NetworkDenoiser:
+    return discrete_denoiser(
+        network, config, autocast, label, schedule=schedule_of(config),
+        multiple=network.config.multiple,
+    )  # fmt: skip
+
+
+def _diffusers(
+    network: Any, config: dict[str, Any], autocast: torch.dtype | None, label: int | None
+) -> NetworkDenoiser:
+    return discrete_denoiser(
+        network, config, autocast, label, schedule=schedule_of(config),
+        multiple=diffusers.multiple_of(network),
+    )  # fmt: skip
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "hdit": Architecture(hdit_network, _hdit),
+    "adm": Architecture(adm_network, _adm),
+    "diffusers-unet": Architecture(diffusers.build, _diffusers),
+}
 
 
 def architecture_of(config: dict[str, Any]) -> Architecture:

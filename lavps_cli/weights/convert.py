@@ -12,7 +12,7 @@ from lavps_cli.errors import OutputError, WeightsError
 from lavps_cli.folders import cache_folder
 from lavps_cli.weights.architectures import architecture_of, schedule_of
 from lavps_cli.weights.checkpoint import check_state, write_folder
-from lavps_cli.weights.foreign import authors, k_diffusion
+from lavps_cli.weights.foreign import authors, diffusers, guided_diffusion, k_diffusion
 from lavps_cli.weights.hub import name_of
 from lavps_cli.weights.tensors import SUFFIXES, Contents, Foreign, read_contents
 
@@ -22,9 +22,10 @@ VERSION = 1
 FILES: tuple[Callable[[Contents], Foreign | None], ...] = (
     k_diffusion.read,
     authors.read,
+    guided_diffusion.read,
 )
 """Readers of files; each returns None where the file is of another project."""
-FOLDERS: tuple[Callable[[Path], Foreign | None], ...] = ()
+FOLDERS: tuple[Callable[[Path], Foreign | None], ...] = (diffusers.read,)
 """Readers of folders, likewise."""
 
 
