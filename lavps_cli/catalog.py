@@ -69,6 +69,14 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+def _steps(fast: int, balanced: int, best: int) -> dict[str, Preset]:
+    """Return presets that differ in the number of steps."""
+    numbers = {"fast": fast, "balanced": balanced, "best": best}
+    return {
+        name: Preset(warm={"num_steps": n}, cold={"num_steps": n}) for name, n in numbers.items()
+    }
+
+
 STEPS = (8, 15, 26, 50, 100, 200, 400)
 
 
@@ -111,10 +119,70 @@ SAMPLERS: dict[str, Sampler] = {
         inference=None,
         evaluations="lavps_cli.samplers.dps:evaluations",
         summary="diffusion posterior sampling (Chung et al. 2023)",
-        presets={
-            name: Preset(warm={"num_steps": steps}, cold={"num_steps": steps})
-            for name, steps in (("fast", 50), ("balanced", 150), ("best", 1000))
-        },
+        presets=_steps(50, 150, 1000),
+    ),
+    "ddrm": Sampler(
+        function="lavps_cli.samplers.ddrm:ddrm",
+        options="lavps_cli.samplers.ddrm:DdrmOptions",
+        inference=None,
+        evaluations="lavps_cli.samplers.ddrm:evaluations",
+        summary="denoising diffusion restoration models (Kawar et al. 2022)",
+        presets=_steps(10, 20, 100),
+        steps=(10, 20, 50, 100),
+    ),
+    "ddnm": Sampler(
+        function="lavps_cli.samplers.ddnm:ddnm",
+        options="lavps_cli.samplers.ddnm:DdnmOptions",
+        inference=None,
+        evaluations="lavps_cli.samplers.ddnm:evaluations",
+        summary="DDNM+: null-space drawing (Wang et al. 2023)",
+        presets=_steps(25, 100, 1000),
+        steps=(20, 50, 100, 200, 500, 1000),
+    ),
+    "pigdm": Sampler(
+        function="lavps_cli.samplers.pigdm:pigdm",
+        options="lavps_cli.samplers.pigdm:PigdmOptions",
+        inference=None,
+        evaluations="lavps_cli.samplers.pigdm:evaluations",
+        summary="pseudo-inverse guidance (Song et al. 2023)",
+        presets=_steps(20, 100, 500),
+        steps=(10, 20, 50, 100, 200, 500),
+    ),
+    "diffpir": Sampler(
+        function="lavps_cli.samplers.diffpir:diffpir",
+        options="lavps_cli.samplers.diffpir:DiffpirOptions",
+        inference=None,
+        evaluations="lavps_cli.samplers.diffpir:evaluations",
+        summary="plug-and-play by splitting (Zhu et al. 2023)",
+        presets=_steps(20, 100, 500),
+        steps=(10, 20, 50, 100, 200, 500),
+    ),
+    "daps": Sampler(
+        function="lavps_cli.samplers.daps:daps",
+        options="lavps_cli.samplers.daps:DapsOptions",
+        inference=None,
+        evaluations="lavps_cli.samplers.daps:evaluations",
+        summary="decoupled annealing (Zhang et al. 2025)",
+        presets=_steps(25, 60, 200),
+        steps=(10, 20, 50, 100, 200),
+    ),
+    "reddiff": Sampler(
+        function="lavps_cli.samplers.reddiff:reddiff",
+        options="lavps_cli.samplers.reddiff:ReddiffOptions",
+        inference=None,
+        evaluations="lavps_cli.samplers.reddiff:evaluations",
+        summary="RED-diff: one picture by optimisation (Mardani et al. 2024)",
+        presets=_steps(50, 200, 1000),
+        steps=(20, 50, 100, 200, 500, 1000),
+    ),
+    "mgps": Sampler(
+        function="lavps_cli.samplers.mgps:mgps",
+        options="lavps_cli.samplers.mgps:MgpsOptions",
+        inference=None,
+        evaluations="lavps_cli.samplers.mgps:evaluations",
+        summary="midpoint guidance (Moufad et al. 2025)",
+        presets=_steps(15, 50, 300),
+        steps=(10, 20, 50, 100, 200, 300),
     ),
     "conditional": Sampler(
         function="lavps_cli.samplers.ode:ode",
@@ -123,10 +191,7 @@ SAMPLERS: dict[str, Sampler] = {
         trained="conditional",
         evaluations="lavps_cli.samplers.ode:evaluations",
         summary="a denoiser trained on pairs (InvFusion, Palette), along its probability flow",
-        presets={
-            name: Preset(warm={"num_steps": steps}, cold={"num_steps": steps})
-            for name, steps in (("fast", 6), ("balanced", 18), ("best", 50))
-        },
+        presets=_steps(6, 18, 50),
         steps=(4, 6, 10, 18, 32, 50),
     ),
     "latino": Sampler(

@@ -6,7 +6,7 @@ import torch
 
 from lavps_cli.core.gaussian import bridge
 from lavps_cli.core.noise import Noise
-from lavps_cli.core.schedule import Schedule, over
+from lavps_cli.core.schedule import Schedule, over, time_at_ratio
 from lavps_cli.core.types import Image, Time
 
 
@@ -19,6 +19,13 @@ class Denoiser(Protocol):
         """The schedule whose times it takes."""
 
     def __call__(self, xt: Image, t: Time) -> Image: ...
+
+
+def denoised(denoiser: Denoiser, z: Image, ratio: Time) -> Image:
+    """Return E[x0 | z] of z = x0 + ratio w, under any schedule; differentiable in `z`."""
+    schedule = denoiser.schedule
+    t = time_at_ratio(schedule, ratio)
+    return denoiser(over(schedule.alpha(t), z) * z, t)
 
 
 class CountedDenoiser:

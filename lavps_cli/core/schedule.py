@@ -95,6 +95,16 @@ def time_grid(
     return times
 
 
+def ratio_grid(num_steps: int) -> Float[Tensor, " k"]:
+    """Return `num_steps` falling ratios sigma_t / alpha_t, those of DDPM's first 1000 times, and 0.
+
+    The last but one is that of its first step, 0.01, however few there are.
+    """
+    vp = SCHEDULES["vp"]
+    times = torch.linspace(vp.T, vp.T / 1000, num_steps, dtype=torch.float64)
+    return torch.cat([noise_ratio(vp, times), torch.zeros(1, dtype=torch.float64)])
+
+
 def transition(schedule: Schedule, s: Time, t: Time) -> tuple[Time, Time]:
     """Return alpha_{t|s} and sigma_{t|s} of equation (1), for s < t."""
     alpha_ts = schedule.alpha(t) / schedule.alpha(s)

@@ -10,9 +10,12 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lavps_cli.core.operator import Gain
 from lavps_cli.core.types import Images, Measurement, PerPicture
-from lavps_cli.errors import DataError
+from lavps_cli.errors import DataError, UsageError
 
+FLOOR = 1e-3
+"""To `spectral`, frequencies weaker than this share of the strongest are not there."""
 Boundary: TypeAlias = Literal["circular", "reflect", "replicate", "valid"]
 Planes: TypeAlias = Float[Tensor, "... _h _w"]
 
@@ -77,6 +80,23 @@ class Blur:
         else:
             z = _solution(matrix, inverse, _computable(y), self.tolerance, self.num_iterations)
         return convolution.adjoint(z).to(y.dtype)
+
+    def spectral(self, gain: Gain, x: Images) -> Images:
+        """Return V gain(s) V^T x: with a circular boundary, s is the transfer function's size.
+
+        Raises:
+            UsageError: The boundary is another one.
+        """
+        if self.boundary != "circular":
+            raise UsageError(
+                f"a blur with boundary {self.boundary} has no singular vectors in closed form.",
+                "Use:  --boundary circular   or a method that needs none: lavps, mgdm, dps, pigdm, "
+                "diffpir, daps",
+            )
+        convolution = self._convolution(x, *x.shape[-2:])
+        values = convolution.transfer.abs()
+        weak = values < FLOOR * values.amax((-2, -1), keepdim=True)
+        return convolution.filtered(_computable(x), gain(values.masked_fill(weak, 0))).to(x.dtype)
 
     def _border(self) -> tuple[int, int]:
         """Return by how many rows and columns y is smaller than x."""

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import torch
+
+from lavps_cli.core.operator import Gain
 from lavps_cli.core.types import Images, Measurement, PerPicture
 
 
@@ -17,6 +20,10 @@ class Denoising:
 
     def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         return y / (1 + lam)
+
+    def spectral(self, gain: Gain, x: Images) -> Images:
+        """Return gain(1) x."""
+        return gain(torch.ones(1, dtype=torch.float64)).item() * x
 
     def pinv(self, y: Measurement) -> Images:
         """Return A^+ y = y."""

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from lavps_cli.core.operator import Gain
 from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError
 
@@ -31,6 +32,11 @@ class Inpainting:
 
     def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         return self._over(y) * y / (1 + lam)
+
+    def spectral(self, gain: Gain, x: Images) -> Images:
+        """Return V gain(s) V^T x: A is a projection, s = 1 or 0."""
+        seen, unseen = gain(torch.tensor([1.0, 0.0], dtype=torch.float64)).tolist()
+        return unseen * x + (seen - unseen) * self(x)
 
     def pinv(self, y: Measurement) -> Images:
         """Return A^+ y = A^T y, since A is a projection."""
@@ -80,6 +86,11 @@ class GuidedInpainting:
 
     def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         return self(y) / (1 + lam)
+
+    def spectral(self, gain: Gain, x: Images) -> Images:
+        """Return V gain(s) V^T x: A is a projection, s = 1 or 0."""
+        seen, unseen = gain(torch.tensor([1.0, 0.0], dtype=torch.float64)).tolist()
+        return unseen * x + (seen - unseen) * self(x)
 
     def pinv(self, y: Measurement) -> Images:
         """Return A^+ y = A^T y, since A is a projection."""

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import torch
+
+from lavps_cli.core.operator import Gain
 from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError, UsageError
 
@@ -35,6 +38,12 @@ class SuperResolution:
 
     def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         return self.pinv(y) / (1 + self.scale**2 * lam)
+
+    def spectral(self, gain: Gain, x: Images) -> Images:
+        """Return V gain(s) V^T x: s = 1 / r for the means of patches, 0 for what is around them."""
+        means = self.pinv(self(x))
+        seen, unseen = gain(torch.tensor([1 / self.scale, 0.0], dtype=torch.float64)).tolist()
+        return seen * means + unseen * (x - means)
 
     def pinv(self, y: Measurement) -> Images:
         """Return A^+ y = r^2 A^T y, every value of `y` repeated over its patch."""

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lavps_cli.core.operator import LinearOperator
+from lavps_cli.core.operator import LinearOperator, SpectralOperator
+from lavps_cli.core.spectrum import least_squares
+from lavps_cli.errors import UsageError
 from lavps_cli.operators.bicubic import BicubicDownsampling
 from lavps_cli.operators.blur import Blur
 from lavps_cli.operators.denoising import Denoising
@@ -192,3 +194,21 @@ def test_a_first_use_in_inference_mode_does_not_hinder_gradients(case: Case) -> 
     x = case.x(3).requires_grad_()
     A.ridge(A(x), 0.1).sum().backward()
     assert x.grad is not None
+
+
+def test_singular_vectors_are_those_of_the_operator(case: Case) -> None:
+    A, x = case.operator(ALL), case.x(3)
+    if not isinstance(A, SpectralOperator):
+        pytest.skip("it has none in closed form")
+    if isinstance(A, Blur) and A.boundary != "circular":
+        with pytest.raises(UsageError, match="closed form"):
+            A.spectral(torch.ones_like, x)
+        return
+    torch.testing.assert_close(A.spectral(torch.square, x), A.adjoint(A(x)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(A.spectral(torch.ones_like, x), x)
+    twice = A.spectral(torch.cos, A.spectral(torch.exp, x))
+    torch.testing.assert_close(twice, A.spectral(lambda s: s.cos() * s.exp(), x))
+    flat = least_squares(A, A(x))
+    torch.testing.assert_close(A(flat), A(x), atol=2e-3, rtol=1e-5)  # Weak frequencies are left.
+    unseen = A.spectral(lambda s: (s == 0).to(s), flat)
+    torch.testing.assert_close(unseen, torch.zeros_like(unseen))

@@ -14,6 +14,7 @@ from lavps_cli.core.denoiser import CountedDenoiser
 from lavps_cli.core.gaussian import DiagonalGaussian
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.noise import Noise
+from lavps_cli.core.operator import Gain
 from lavps_cli.core.schedule import SCHEDULES, Flow
 from lavps_cli.core.step import Step
 from lavps_cli.core.variational import Context, InferenceModel
@@ -45,6 +46,10 @@ class Mask:
 
     def ridge(self, y: Tensor, lam: Tensor | float) -> Tensor:
         return self.mask * y / (1 + lam)
+
+    def spectral(self, gain: Gain, x: Tensor) -> Tensor:
+        seen, unseen = gain(torch.tensor([1.0, 0.0], dtype=torch.float64))
+        return unseen * x + (seen - unseen) * self.mask * x
 
 
 @dataclass(frozen=True)
