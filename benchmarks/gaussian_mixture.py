@@ -1,4 +1,4 @@
-"""MGDM and DPS on Gaussian mixtures, whose posterior is known exactly.
+"""The zero-shot samplers on Gaussian mixtures, whose posterior is known exactly.
 
     python benchmarks/gaussian_mixture.py [--d 8] [--problems 20] [--samples 1000] [--methods ...]
 
@@ -20,9 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lavps_cli import catalog
 from lavps_cli.bench.uncertainty import coverage
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.noise import Noise
+from lavps_cli.core.operator import Gain
 from lavps_cli.core.schedule import VariancePreserving
 from lavps_cli.models.analytic import MixturePrior
 from lavps_cli.samplers.dps import DpsOptions, dps
@@ -40,6 +42,19 @@ class Matrix:
 
     def __call__(self, x: Tensor) -> Tensor:
         return x @ self.A.T
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y @ self.A
+
+    def ridge(self, y: Tensor, lam: Tensor | float) -> Tensor:
+        u, s, vt = torch.linalg.svd(self.A, full_matrices=False)
+        return (y @ u) * (s / (s**2 + lam)) @ vt
+
+    def spectral(self, gain: Gain, x: Tensor) -> Tensor:
+        _, s, vt = torch.linalg.svd(self.A, full_matrices=False)
+        along = x @ vt.T
+        unseen = gain(torch.zeros(1, dtype=x.dtype)).item()
+        return unseen * (x - along @ vt) + (gain(s) * along) @ vt
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +139,16 @@ def dps_at(zeta: float) -> Callable[[Problem, int], Tensor]:
     return run
 
 
+def of_catalogue(name: str, **settings: float) -> Callable[[Problem, int], Tensor]:
+    entry = catalog.sampler(name)
+    options, sampler = catalog.resolve(entry.options)(**settings), catalog.resolve(entry.function)
+
+    def run(problem: Problem, count: int) -> Tensor:
+        return _sampled(sampler, problem, options, count)
+
+    return run
+
+
 def _sampled(sampler: Callable[..., Tensor], problem: Problem, options: object, n: int) -> Tensor:
     y = problem.likelihood.y.expand(n, *problem.likelihood.y.shape[1:])
     seen = Likelihood(y, problem.likelihood.A, problem.likelihood.sigma_y)
@@ -138,6 +163,14 @@ METHODS: dict[str, Callable[[Problem, int], Tensor]] = {
     "DPS zeta 0.2": dps_at(0.2),
     "MGDM lr 0.1": mgdm(0.1),
     "MGDM lr 0.3": mgdm(0.3),
+    "DDRM": of_catalogue("ddrm", num_steps=100),
+    "DDNM+": of_catalogue("ddnm", num_steps=100),
+    "PiGDM": of_catalogue("pigdm", num_steps=100),
+    "DiffPIR": of_catalogue("diffpir", num_steps=100),
+    "DAPS": of_catalogue("daps", num_steps=200),
+    "RED-diff": of_catalogue("reddiff", num_steps=1000),
+    "MGPS lr 0.1": of_catalogue("mgps", num_steps=300, lr=0.1),
+    "LATINO untrained": of_catalogue("latino", num_steps=30),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lavps_cli import catalog
+from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError, LavpsError, UsageError
 from lavps_cli.images.picture import Picture
@@ -16,6 +17,7 @@ from lavps_cli.images.reading import load_picture
 from lavps_cli.images.writing import with_writable_metadata
 from lavps_cli.options import parse_count, parse_pixels, parse_seconds
 from lavps_cli.pipeline.calibration import Costs, costs, expected_seconds
+from lavps_cli.pipeline.coarse import FACTOR, reduced
 from lavps_cli.pipeline.damage import degrade_picture, required_task
 from lavps_cli.pipeline.degradation import check_problem
 from lavps_cli.pipeline.deliver import Finished, deliver
@@ -297,6 +299,11 @@ class _Run:
         height, width = seen.visible_size
         warm = self.weights.inference_folder is not None
         nfe, nbe = expected_evaluations(self.request.sampling.method, options, warm=warm)
+        problem = Likelihood(seen.y, seen.A, seen.sigma_y)
+        method = catalog.sampler(self.request.sampling.method)
+        any_scale = bool(self.weights.config.get("local")) and method.trained is None
+        if any_scale and self.request.sampling.coarse and reduced(problem) is not None:
+            nfe, nbe = (round(n * (1 + 1 / FACTOR**2)) for n in (nfe, nbe))
         return Result(
             status="planned",
             input=source,

@@ -300,6 +300,21 @@ def test_a_dry_run_writes_nothing(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_dry_run_counts_the_reduced_picture_of_a_large_hole(
+    restore: Lavps, lines: Lines, tmp_path: Path
+) -> None:
+    PillowImage.new("RGB", (144, 128), (90, 120, 60)).save(tmp_path / "p.png")
+    hole = PillowImage.new("L", (144, 128))
+    hole.paste(255, (20, 20, 124, 108))
+    hole.save(tmp_path / "hole.png")
+    flags = (tmp_path / "p.png", "--mask", tmp_path / "hole.png", "--json", "--inference", "none")
+    (plan,) = lines(restore(*flags, "-n", "-O", "grad_steps_start=8"))
+    (line,) = lines(restore(*flags, "-O", "grad_steps_start=8", "-o", tmp_path / "x.png"))
+    assert (plan["nfe"], plan["nbe"]) == (line["nfe"], line["nbe"])
+    (without,) = lines(restore(*flags, "-n", "-O", "grad_steps_start=8", "--no-coarse"))
+    assert without["nfe"] < plan["nfe"]
+
+
 def test_methods_and_inference_models(restore: Lavps, lines: Lines, photo: Path) -> None:
     def run(*flags: str) -> dict[str, Any]:
         result = restore(photo, "--task", "denoise", "-f", "--json", *flags)
