@@ -75,7 +75,7 @@ def test_values_complete_in_the_shell() -> None:
         return result.stdout.split()
 
     assert complete("lavps restore --device c") == ["cpu", "cuda"]
-    assert complete("lavps restore --method m") == ["mgdm"]
+    assert complete("lavps restore --method mg") == ["mgdm", "mgps"]
     assert complete("lavps restore --preset b") == ["balanced", "best"]
     assert "default" in complete("lavps restore --model d")
 
