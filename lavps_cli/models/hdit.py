@@ -56,7 +56,8 @@ class HDiTConfig:
         if not self.levels:
             raise UsageError("a network needs at least one level.")
         for level in self.levels:
-            if level.attention != "none" and (level.width % level.d_head or level.d_head % 8):
+            divides = level.d_head >= 8 and not (level.width % level.d_head or level.d_head % 8)
+            if level.attention != "none" and not divides:
                 raise UsageError(
                     f"level width {level.width} does not divide into heads of {level.d_head}.",
                     "d_head must divide width and be a multiple of 8.",
@@ -66,6 +67,10 @@ class HDiTConfig:
     def multiple(self) -> int:
         """Heights and widths must be multiples of this."""
         return self.patch_size * 2 ** (len(self.levels) - 1)
+
+    def joint_of(self, level: LevelConfig) -> int:
+        """Return the number of feature images of a level's operator-aware layers."""
+        return self.joint if level.joint is None else level.joint
 
     @property
     def is_local(self) -> bool:
@@ -103,7 +108,7 @@ class HDiT(nn.Module):
             )
         self.mapping = MappingNetwork(config.mapping_depth, width, config.mapping_d_ff)
         *outer, innermost = (
-            {"level": level, "joint": config.joint, "pixels": config.patch_size * 2**i}
+            {"level": level, "joint": config.joint_of(level), "pixels": config.patch_size * 2**i}
             for i, level in enumerate(levels)
         )
         self.down_levels = nn.ModuleList(Level(cond_width=width, **each) for each in outer)

@@ -33,6 +33,8 @@ class LevelConfig:
     d_head: int = 64
     attention: AttentionKind = "neighbourhood"
     window: int = 7
+    joint: int | None = None
+    """Feature images of the operator-aware layers of this level; None for the network's own."""
 
 
 def rms_norm(x: Tensor, scale: Tensor) -> Tensor:

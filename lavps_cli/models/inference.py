@@ -12,7 +12,7 @@ small errors of one sign would add up from step to step; there the network corre
 is trained to do so by regression (`training/amortisation.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -99,6 +99,15 @@ class AmortisedInference:
     tile: int = 0
     """Side of the windows the backbone sees; 0 shows it the whole picture."""
     overlap: int = 0
+
+    @property
+    def backbone(self) -> HDiT:
+        """The part that is worth compiling."""
+        return self.network.backbone
+
+    def tiled(self, tile: int, overlap: int) -> "AmortisedInference":
+        """Return the same for pictures in windows of that side; 0 is the whole picture."""
+        return replace(self, tile=tile, overlap=overlap)
 
     def __call__(self, c: Context) -> DiagonalGaussian:
         q, _ = self.predict(c)

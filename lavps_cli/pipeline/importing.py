@@ -7,12 +7,15 @@ from pathlib import Path
 
 from lavps_cli.errors import OutputError, UsageError, WeightsError
 from lavps_cli.folders import cache_folder
+from lavps_cli.weights.checkpoint import is_ours
 from lavps_cli.weights.convert import convert_to, is_foreign
 from lavps_cli.weights.foreign.parts import joined, pieces_of
 from lavps_cli.weights.index import bundled, imports_folder
 from lavps_cli.weights.tensors import SUFFIXES
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_TAKEN = ("default", "none")
+_FILES = {"config.json", "model.safetensors", "README.md"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +45,14 @@ def import_model(
 
     Raises:
         WeightsError: They cannot be read.
-        UsageError: The name cannot be used.
+        UsageError: The name cannot be used, or the source is a model folder of lavps.
         OutputError: The folder is there already, or cannot be written.
     """
     path = Path(source)
+    if is_ours(path):
+        raise UsageError(
+            f"{source} is a model folder of lavps already.", f"Use it as it is:  --model {source}"
+        )
     pieces = pieces_of(path)
     if not pieces and not is_foreign(path):
         if not path.exists():
@@ -60,21 +67,31 @@ def import_model(
             f"{named!r} is no name for a model.",
             "Letters, digits, points, dashes:  --name my-prior",
         )
-    if output is None and named in bundled():
+    if output is None and named in (*bundled(), *_TAKEN):
         raise UsageError(
             f"{named} is the name of a bundled model.", "Choose another:  --name my-prior"
         )
     folder = imports_folder() / named if output is None else Path(output)
-    if folder.exists() and not force:
-        raise OutputError(
-            f"{folder} is there already.", "Replace it:  --force   or choose another --name"
-        )
+    if folder.exists():
+        _check_replaceable(folder, force)
     if pieces:
         with joined(pieces, cache_folder("joined")) as whole:
             _converted(whole, folder, licence)
     else:
         _converted(path, folder, licence)
     return Import(name=named, path=str(folder))
+
+
+def _check_replaceable(folder: Path, force: bool) -> None:
+    """Check that a folder may go: it was asked for, and a model is all that is in it."""
+    if not force:
+        raise OutputError(
+            f"{folder} is there already.", "Replace it:  --force   or choose another --name"
+        )
+    if not folder.is_dir() or {each.name for each in folder.iterdir()} - _FILES:
+        raise OutputError(
+            f"{folder} holds more than a model, and is left alone.", "Choose another:  -o DIR"
+        )
 
 
 def _stem(name: str) -> str:

@@ -1,7 +1,7 @@
 """Weights, devices and precisions: from names to models that take pictures of any size."""
 
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.precision import multiplies_bf16
 from lavps_cli.core.variational import InferenceModel
 from lavps_cli.errors import DeviceError, UsageError, WeightsError
-from lavps_cli.models.inference import AmortisedInference
 from lavps_cli.models.tiled import TiledDenoiser
 from lavps_cli.models.trained import Trained
 from lavps_cli.options import parse_count
@@ -25,8 +24,9 @@ from lavps_cli.pipeline.results import Listener
 from lavps_cli.samplers.latino import Plan
 from lavps_cli.weights.amortised import chain_of, load_unfolded
 from lavps_cli.weights.architectures import NetworkDenoiser
-from lavps_cli.weights.checkpoint import digest, load_inference, read_config
+from lavps_cli.weights.checkpoint import digest, read_config
 from lavps_cli.weights.index import beside_of, resolve
+from lavps_cli.weights.starts import Starts, load_starts
 
 WHOLE_PIXELS = 1_100_000
 """A local network takes pictures up to this size at once."""
@@ -124,20 +124,23 @@ class Weights:
         return denoiser, plan
 
     @cached_property
-    def _inference(self) -> AmortisedInference | None:
+    def _inference(self) -> Starts | None:
         denoiser = self._denoiser
         if self.inference_folder is None or self.inference_kind == "latino":
             return None
         if isinstance(denoiser, Trained):
             return None
-        model = load_inference(self.inference_folder, device=self.device, autocast=self.autocast)
+        label = self.prior.label if isinstance(self.prior, FolderPrior) else None
+        model = load_starts(
+            self.inference_folder, device=self.device, autocast=self.autocast, label=label
+        )
         if model.schedule != denoiser.schedule:
             raise WeightsError(
                 f"{self.inference_folder} was trained for another noise schedule.",
                 "Pass the one of this prior, or:  --inference none",
             )
         if self.compiled:
-            compile_network(model.network.backbone)
+            compile_network(model.backbone)
         return model
 
     def tiling(self, height: int, width: int, tile: int | None, overlap: int | None) -> Tiling:
@@ -160,7 +163,7 @@ class Weights:
         prior = TiledDenoiser(denoiser, tile, overlap, getattr(denoiser, "multiple", 1))
         inference = self._inference
         if inference is not None:
-            inference = replace(inference, tile=tile, overlap=overlap)
+            inference = inference.tiled(tile, overlap)
         return Model(prior, inference, self._chain[1], self.switch_ratio, self.device, any_scale)
 
 

@@ -45,14 +45,19 @@ class Architecture:
 def _hdit(
     network: Any, config: dict[str, Any], autocast: torch.dtype | None, label: int | None
 ) -> NetworkDenoiser:
+    if label is not None and not 0 <= label < network.config.num_classes:
+        raise WeightsError(
+            f"config.json: there is no label {label} among {network.config.num_classes} classes.",
+            "Get the folder again.",
+        )
     return hdit_denoiser(network, schedule_of(config), autocast, label, _sigma_data(config))
 
 
 def _sigma_data(config: dict[str, Any]) -> float:
     value = config.get("sigma_data", SIGMA_DATA)
-    if not (isinstance(value, int | float) and 0 < value < float("inf")):
+    if not (isinstance(value, int | float) and 1e-3 <= value <= 1e3):
         raise WeightsError(
-            f"config.json: sigma_data is {value!r}; it is a positive number.",
+            f"config.json: sigma_data is {value!r}; it is a number from 0.001 to 1000.",
             "Get the folder again.",
         )
     return float(value)
@@ -90,7 +95,7 @@ def architecture_of(config: dict[str, Any]) -> Architecture:
         WeightsError: There is no such architecture.
     """
     name = config.get("architecture", "hdit")
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise WeightsError(
             f"config.json: this version knows no architecture {name!r}.",
             f"Known: {', '.join(ARCHITECTURES)}. Update lavps.",
@@ -117,15 +122,20 @@ def label_of(config: dict[str, Any], label: int | None) -> int | None:
 
     Raises:
         UsageError: The prior takes no labels, not that one, or cannot do without.
+        WeightsError: config.json tells nonsense about them.
     """
-    count = config.get("labels", 0)
+    count, untold = config.get("labels", 0), config.get("no_label")
+    if type(count) is not int or count < 0 or not (untold is None or type(untold) is int):
+        raise WeightsError(
+            f"config.json: labels is {count!r}, no_label {untold!r}.", "Get the folder again."
+        )
     if label is None:
-        if count and config.get("no_label") is None:
+        if count and untold is None:
             raise UsageError(
                 "this prior was trained with labels only, and needs one.",
                 f"Choose a class:  --label 0 ... {count - 1}",
             )
-        return config.get("no_label")
+        return untold
     if not count:
         raise UsageError(
             f"--label {label} has no effect: this prior was trained without labels.",

@@ -8,8 +8,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as serialise
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lavps_cli.errors import WeightsError
@@ -32,6 +31,8 @@ from lavps_cli.weights.hdit import network_config
 
 FORMAT = 1
 _MAX_CONFIG_BYTES = 1 << 20
+_MAX_SIDE = 1 << 13
+_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64}
 _OTHER = "Its config.json is of another network."
 
 
@@ -45,7 +46,7 @@ def is_ours(folder: Path) -> bool:
         return False
     try:
         return path.stat().st_size > _MAX_CONFIG_BYTES or "format" in json.loads(path.read_bytes())
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return True
 
 
@@ -62,18 +63,32 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("not an object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read: {error}", "Get the folder again.") from error
     if config.get("format") != FORMAT:
         raise WeightsError(
             f"{path} has format {config.get('format')!r}; this version reads {FORMAT}.",
             "Update lavps, or get the folder again.",
         )
+    check_size(config, path)
     return cast(dict[str, Any], config)
+
+
+def check_size(config: Mapping[str, Any], path: Path) -> None:
+    """Check the side of the pictures that a model was made for.
+
+    Raises:
+        WeightsError: It is absurd.
+    """
+    side = config.get("image_size", 64)
+    if type(side) is not int or not 0 < side <= _MAX_SIDE:
+        raise WeightsError(f"{path}: image_size is {side!r}.", "Get the weights again.")
 
 
 def check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
     """Check that a file's tensors are those of a network, no more, no less, and of its shapes.
+
+    Their values have to be numbers, too.
 
     Raises:
         WeightsError: They are not; the message names the first entry that differs.
@@ -88,6 +103,12 @@ def check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Pa
                 f"{path}: {name} has shape {tuple(state[name].shape)}, "
                 f"the network needs {tuple(own[name].shape)}.",
                 _OTHER,
+            )
+        if state[name].dtype not in _DTYPES:
+            raise WeightsError(f"{path}: {name} is of type {state[name].dtype}.", _OTHER)
+        if not state[name].isfinite().all():
+            raise WeightsError(
+                f"{path}: {name} holds values that are no numbers.", "Get the file again."
             )
 
 
@@ -214,15 +235,29 @@ def save(
 def write_folder(folder: Path, config: dict[str, Any], state: Mapping[str, Tensor]) -> None:
     """Write model.safetensors and config.json; each appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Tensors that share memory are not accepted; each gets its own.
-    whole = {name: value.contiguous().clone() for name, value in state.items()}
     part = folder / ".model.safetensors.part"
-    part.write_bytes(serialise(whole, metadata={"format": "pt"}))
+    try:
+        save_file(_apart(state), part, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(f"{part}: {error}") from error
     part.replace(folder / "model.safetensors")
     text = json.dumps({"format": FORMAT} | config, indent=2) + "\n"
     part = folder / ".config.json.part"
     part.write_text(text, encoding="utf-8")
     part.replace(folder / "config.json")
+
+
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors, of which no two share memory."""
+    apart: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, value in state.items():
+        own = value.contiguous()
+        if own.untyped_storage().data_ptr() in taken:
+            own = own.clone()
+        taken.add(own.untyped_storage().data_ptr())
+        apart[name] = own
+    return apart
 
 
 def digest(folder: Path) -> str:

@@ -11,7 +11,7 @@ import torch
 from lavps_cli.errors import OutputError, WeightsError
 from lavps_cli.folders import cache_folder
 from lavps_cli.weights.architectures import architecture_of, schedule_of
-from lavps_cli.weights.checkpoint import check_state, write_folder
+from lavps_cli.weights.checkpoint import check_size, check_state, write_folder
 from lavps_cli.weights.foreign import authors, diffusers, guided_diffusion, k_diffusion
 from lavps_cli.weights.hub import name_of
 from lavps_cli.weights.tensors import SUFFIXES, Contents, Foreign, read_contents
@@ -54,12 +54,10 @@ def convert(path: Path) -> Foreign:
             "LAVPS, of guided-diffusion.",
         )
     schedule_of(foreign.config)
+    check_size(foreign.config, path)
     with torch.device("meta"):
         network = architecture_of(foreign.config).build(foreign.config["model"])
     check_state(network.state_dict(), foreign.state, path)
-    for name, value in foreign.state.items():
-        if not value.isfinite().all():
-            raise WeightsError(f"{path}: {name} holds values that are no numbers.", "Get it again.")
     return foreign
 
 
@@ -93,7 +91,12 @@ def converted(path: Path) -> Path:
     Raises:
         WeightsError: It cannot be converted.
     """
-    folder = cache_folder("converted") / _key(path)
+    try:
+        folder = cache_folder("converted") / _key(path)
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read: {error.strerror or error}.", "Check its permissions."
+        ) from error
     if not folder.is_dir():
         convert_to(path, folder)
     return folder

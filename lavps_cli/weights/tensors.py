@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,7 @@ def read_contents(path: Path) -> Contents:
                 return Contents(path, tree, dict(file.metadata() or {}))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of what may be refused in a moment.
-            tree = torch.load(path, map_location="cpu", weights_only=True)
+            tree = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_plain_zip(path))
     except Exception as error:  # Damaged files make the readers raise anything.
         raise WeightsError(
             f"{path} cannot be read as tensors: {_reason(error)}",
@@ -64,6 +65,20 @@ def read_contents(path: Path) -> Contents:
     if not isinstance(tree, Mapping):
         raise WeightsError(f"{path} holds no table of tensors.", "Is it a file of weights?")
     return Contents(path, dict(tree))
+
+
+def _is_plain_zip(path: Path) -> bool:
+    """Return whether tensors can be read where they lie, so that memory holds only what is used.
+
+    Raises:
+        ValueError: It is compressed, which PyTorch never does, and could be of any size.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it is compressed")
+    return True
 
 
 def _reason(error: Exception) -> str:

@@ -84,6 +84,28 @@ def test_inference_round_trip(tmp_path: Path) -> None:
         ({"model": describe(CONFIG) | {"mapping_depth": -1}}, "mapping_depth"),
         ({"model": describe(CONFIG) | {"out_channels": 4}}, "patch_out.proj.weight has shape"),
         ({"model": describe(CONFIG) | {"num_classes": 3}}, "lacks class_emb.weight"),
+        ({"model": describe(CONFIG) | {"patch_size": "2"}}, "patch_size is '2'"),
+        ({"model": describe(CONFIG) | {"patch_size": 2.5}}, "patch_size"),
+        ({"model": describe(CONFIG) | {"patch_size": 0}}, "patch_size"),
+        ({"model": describe(CONFIG) | {"patch_size": 1 << 15}}, "multiples of 65536"),
+        ({"model": describe(CONFIG) | {"mapping_depth": None}}, "mapping_depth"),
+        ({"model": describe(CONFIG) | {"mapping_depth": 1 << 16}}, "layers"),
+        ({"model": describe(CONFIG) | {"stem": ["patch"]}}, "stem"),
+        ({"model": describe(CONFIG) | {"rope_extent": 0}}, "rope_extent"),
+        ({"model": describe(CONFIG) | {"levels": [vars(LEVEL)] * 13}}, "13 levels"),
+        ({"model": describe(CONFIG) | {"levels": [None]}}, "does not describe"),
+        ({"model": describe(CONFIG) | {"levels": [vars(LEVEL) | {"window": 999}]}}, "window"),
+        ({"model": describe(CONFIG) | {"levels": [vars(LEVEL) | {"d_head": 0}]}}, "d_head"),
+        ({"model": describe(CONFIG) | {"levels": [vars(LEVEL) | {"attention": "all"}]}}, "'all'"),
+        ({"model": describe(CONFIG) | {"levels": [vars(LEVEL) | {"joint": 1 << 40}]}}, "joint"),
+        ({"image_size": 1 << 40}, "image_size"),
+        ({"image_size": "64"}, "image_size"),
+        ({"sigma_data": "much"}, "sigma_data"),
+        ({"sigma_data": 1e300}, "sigma_data"),
+        ({"architecture": ["hdit"]}, "architecture"),
+        ({"no_label": -1}, "no label -1"),
+        ({"labels": "ten"}, "labels"),
+        ({"labels": 4, "no_label": 4}, "no label 4"),
         ({"model": describe(CONFIG) | {"levels": [vars(LEVEL)]}}, "unknown entry|lacks"),
         ({"schedule": "cosine"}, "cosine"),
     ],
@@ -115,7 +137,7 @@ def test_every_damage_of_the_tensors_has_its_message(folder: Path, damage: str) 
         load_denoiser(folder, device=CPU)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
 def test_a_config_that_is_not_json_is_refused(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(WeightsError, match=r"config\.json"):
@@ -129,6 +151,8 @@ def test_missing_extra_and_misshapen_tensors_are_named(folder: Path) -> None:
         ({"out_norm.scale": None}, "out_norm.scale"),
         ({"surprise": torch.zeros(1)}, "surprise"),
         ({"out_norm.scale": torch.zeros(3)}, "out_norm.scale"),
+        ({"out_norm.scale": torch.full((16,), float("inf"))}, "out_norm.scale holds"),
+        ({"out_norm.scale": torch.ones(16).to(torch.float8_e4m3fn)}, "float8"),
     ):
         changed = {k: v for k, v in (state | change).items() if v is not None}
         save_file(changed, path)

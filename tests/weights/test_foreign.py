@@ -4,23 +4,26 @@ import contextlib
 import hashlib
 import json
 import pickle
-from dataclasses import replace
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lavps_cli.errors import LavpsError, OutputError, UsageError, WeightsError
 from lavps_cli.models.hdit import HDiT, HDiTConfig
 from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.pipeline.importing import import_model
-from lavps_cli.weights.checkpoint import load_denoiser
+from lavps_cli.weights.checkpoint import load_denoiser, write_folder
 from lavps_cli.weights.convert import convert
+from lavps_cli.weights.foreign import k_diffusion
 from lavps_cli.weights.foreign.parts import joined, pieces_of
+from lavps_cli.weights.hdit import hdit_network
 from lavps_cli.weights.index import imported, resolve
+from lavps_cli.weights.tensors import Contents
 
 CPU = torch.device("cpu")
 WIDTHS, DEPTHS = (16, 32), (3, 1)
@@ -75,35 +78,6 @@ def saved(path: Path, config: dict[str, Any], state: dict[str, Tensor]) -> Path:
     else:
         torch.save({"config": config, "model": {}, "model_ema": state, "step": 7, "x": None}, path)
     return path
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("kind", ATTENTIONS)
-def test_k_diffusion(tmp_path: Path, kind: str, suffix: str) -> None:
-    made = network(kind)
-    path = saved(tmp_path / f"a{suffix}", k_config(ATTENTIONS[kind]), made.state_dict())
-    prior = load_denoiser(resolve(str(path)), device=CPU)
-    x, t = random(2, 3, 16, 16), torch.tensor(0.4, dtype=torch.float64)
-    # EDM's preconditioning, written out for the ratio of the time.
-    r = (0.4 / 0.6) * torch.ones(2)
-    z, norm = x / 0.6, (r[0] ** 2 + 0.7**2) ** 0.5
-    exact = 0.49 / norm**2 * z + r[0] * 0.7 / norm * made(z / norm, r.log() / 4)
-    assert torch.allclose(prior(x, t), exact, atol=1e-5)
-
-
-def test_levels_without_attention(tmp_path: Path) -> None:
-    made = network("none")
-    assert not [name for name in made.state_dict() if name.startswith("down_levels.0.0.self_attn")]
-    path = saved(tmp_path / "a.pth", k_config({"type": "none"}), made.state_dict())
-    loaded = load_denoiser(resolve(str(path)), device=CPU).network
-    x, noise = random(1, 3, 16, 16), torch.tensor([0.3])
-    assert torch.allclose(loaded(x, noise), made(x, noise), atol=1e-6)
-
-
-def test_windows_of_the_way_up_count_on_from_the_way_down() -> None:
-    made = network()
-    assert [layer.self_attn.shift for layer in made.down_levels[0]] == [0, 2, 0]
-    assert [layer.self_attn.shift for layer in made.up_levels[0]] == [2, 0, 2]
 
 
 def test_labels(tmp_path: Path) -> None:
@@ -161,24 +135,6 @@ def authors_file(path: Path, made: HDiT) -> Path:
         state["unet." + ".".join(parts)] = w
     torch.save({"ema": state, "cur_nimg": 3}, path)
     return path
-
-
-@pytest.mark.parametrize("classes", [0, 5])
-def test_the_authors_priors(tmp_path: Path, classes: int) -> None:
-    made = network("neighbourhood", classes)
-    for level in (*made.down_levels, *made.up_levels):
-        for layer in level:
-            layer.self_attn.level = replace(layer.self_attn.level, window=7)
-    prior = load_denoiser(resolve(str(authors_file(tmp_path / "a.pt", made))), device=CPU)
-    x, t = random(1, 3, 64, 64), torch.tensor(0.4, dtype=torch.float64)
-    ratio = prior.schedule.sigma(t) / prior.schedule.alpha(t)
-    z, norm = x / prior.schedule.alpha(t), (ratio**2 + 0.25) ** 0.5
-    told = {"class_cond": torch.tensor([classes - 1])} if classes else {}
-    raw = made((z / norm).float(), (ratio.log() / 4).float()[None], **told).double()
-    exact = 0.25 / norm**2 * z + ratio * 0.5 / norm * raw
-    assert torch.allclose(prior(x, t).double(), exact, atol=1e-5)
-    if classes:
-        load_denoiser(resolve(str(tmp_path / "a.pt")), device=CPU, label=classes - 2)
 
 
 def test_a_conditional_model_is_no_prior(tmp_path: Path) -> None:
@@ -243,6 +199,63 @@ def test_damaged_files_end_in_one_error(tmp_path: Path, suffix: str) -> None:
     assert refused >= 30
 
 
+JUNK = (
+    None, True, -1, 0, 1, 7, 1 << 40, 1e300, float("inf"), float("nan"), "", "x", [], {}, [0],
+    ["a", "b"], {"type": "global"}, [[1, 2]] * 2,
+)  # fmt: skip
+
+
+def test_any_configuration_gives_a_network_or_one_error(tmp_path: Path) -> None:
+    """Junk in the place of any entry, of entries of entries, and two at a time."""
+    state = network("global").state_dict()
+    draw = torch.Generator().manual_seed(1)
+
+    def pick(count: int) -> int:
+        return int(torch.randint(count, (1,), generator=draw))
+
+    refused = 0
+    for turn in range(150):
+        config: dict[str, Any] = k_config(ATTENTIONS["global"], 3 * (turn % 2))
+        for _ in range(1 + turn % 3 // 2):
+            place: Any = config["model"]
+            key: Any = sorted(place)[pick(len(place))]
+            while isinstance(place[key], list | dict) and place[key] and pick(2):
+                place = place[key]
+                key = (
+                    sorted(place)[pick(len(place))] if isinstance(place, dict) else pick(len(place))
+                )
+            place[key] = JUNK[pick(len(JUNK))]
+        contents = Contents(tmp_path / "a.pth", {"config": config, "model_ema": state})
+        with contextlib.suppress(WeightsError):
+            foreign = k_diffusion.read(contents)
+            with torch.device("meta"):
+                assert foreign is None or hdit_network(foreign.config["model"]) is not None
+            continue
+        refused += 1
+    assert 50 <= refused < 150
+
+
+def test_compressed_files_are_not_unpacked(tmp_path: Path) -> None:
+    """PyTorch never compresses; a small file could fill the memory."""
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "a.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as whole,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    with pytest.raises(WeightsError, match="compressed"):
+        resolve(str(tmp_path / "b.pt"))
+
+
+def test_tensors_that_share_memory_are_written_apart(tmp_path: Path) -> None:
+    whole = random(4, 6)
+    write_folder(tmp_path, {}, {"a": whole, "b": whole, "row": whole[1], "turned": whole.T})
+    state = load_file(tmp_path / "model.safetensors")
+    for name, w in {"a": whole, "b": whole, "row": whole[1], "turned": whole.T}.items():
+        assert torch.equal(state[name], w)
+
+
 def pieces(folder: Path, count: int = 3) -> tuple[Path, bytes]:
     whole = authors_file(folder / "prior.pt", network("neighbourhood"))
     content = whole.read_bytes()
@@ -300,7 +313,15 @@ def test_what_is_imported_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not [each for each in resolve("prior").parent.iterdir() if each.name.startswith(".")]
     import_model(str(other), output=str(tmp_path / "out"))
     assert (tmp_path / "out" / "model.safetensors").exists()
-    for name in ("natural-64", "../up", "", "a/b"):
+    with pytest.raises(UsageError, match="model folder of lavps already"):
+        import_model(str(tmp_path / "out"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "diary.txt").touch()
+    (tmp_path / "home" / "config.json").write_text("{}")
+    with pytest.raises(OutputError, match="left alone"):
+        import_model(str(other), output=str(tmp_path / "home"), force=True)
+    assert (tmp_path / "home" / "diary.txt").exists()
+    for name in ("natural-64", "../up", "", "a/b", "none", "default"):
         with pytest.raises(UsageError, match="name"):
             import_model(str(other), name=name)
     (tmp_path / "broken.pth").write_bytes(b"x" * 100)

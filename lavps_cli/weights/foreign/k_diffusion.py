@@ -37,7 +37,7 @@ def read(contents: Contents) -> Foreign | None:
         )
     try:
         return Foreign(_config(config), tensors)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise WeightsError(
             f"{contents.path}: its configuration cannot be read: {type(error).__name__} {error}",
             "Is it a checkpoint of k-diffusion's train.py or convert_for_inference.py?",
@@ -50,7 +50,7 @@ def _parts(contents: Contents) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     if "config" in contents.metadata:
         try:
             config = json.loads(contents.metadata["config"])
-        except ValueError:
+        except (ValueError, RecursionError):
             return None, {}
         return (config if isinstance(config, dict) else None), tensors_of(tree)
     if isinstance(tree.get("config"), dict) and isinstance(tree.get("model_ema"), Mapping):
