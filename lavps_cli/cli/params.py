@@ -199,7 +199,7 @@ InferenceName = Annotated[
     unset(
         MODEL,
         "--inference",
-        metavar="NAME|DIR|USER/REPO|none",
+        metavar="NAME|DIR|FILE|USER/REPO[@REV]|none",
         help="The inference model; the one of the prior if not said.",
         autocompletion=lambda: [*_model_names(), "none"],
     ),
