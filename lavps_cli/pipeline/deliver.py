@@ -128,6 +128,7 @@ def _about_input(finished: Finished, request: Restoration, weights: Weights) -> 
         "model": weights.name,
         "model_sha256": weights.digest,
         "inference": name_of(inference) if inference is not None else None,
+        "inference_sha256": weights.inference_digest,
     }
 
 

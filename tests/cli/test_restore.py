@@ -77,7 +77,7 @@ def test_the_json_line_follows_the_schema(restore: Lavps, lines: Lines, photo: P
         "metrics": None,
     }
     assert {key: line[key] for key in expected} == expected
-    assert len(line["model_sha256"]) == 64
+    assert len(line["model_sha256"]) == len(line["inference_sha256"]) == 64
     assert len(line["settings"]) == 12
     assert line["nfe"] > line["nbe"] > 0
     assert line["safeguard"]["offered"] >= line["safeguard"]["accepted"] >= 0
