@@ -89,6 +89,32 @@ def conditional_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def flow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny untrained conditional flow."""
+    from lavps_cli.models.flow import CHANNELS_IN, CHANNELS_OUT, FlowConfig, FlowNetwork
+    from lavps_cli.models.hdit import HDiTConfig
+    from lavps_cli.models.hdit_layers import LevelConfig
+    from lavps_cli.weights.amortised import describe_flow
+    from lavps_cli.weights.checkpoint import save
+
+    backbone = HDiTConfig(
+        levels=(LevelConfig(depth=1, width=16, d_ff=16, d_head=8, window=3),),
+        patch_size=2,
+        mapping_width=16,
+        mapping_d_ff=16,
+        mapping_depth=1,
+        rope_extent=8,
+        in_channels=CHANNELS_IN,
+        out_channels=CHANNELS_OUT,
+    )
+    config = FlowConfig(backbone=backbone, levels=1, depth=1, width=8)
+    about = {"schedule": "flow", "image_size": 16, "local": True, "operators": ["denoise+0.1"]}
+    folder = tmp_path_factory.mktemp("weights") / "flow"
+    save(folder, FlowNetwork(config), about | {"kind": "aps", "model": describe_flow(config)})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def scene() -> npt.NDArray[np.uint8]:
     """A small scene with smooth parts, edges and texture; 8 bits, (32, 48, 3)."""
     y, x = np.mgrid[0:32, 0:48] / 48.0

@@ -68,8 +68,9 @@ def probe(weights: Weights, method: str, size: int, *, repeats: int = 3) -> Spee
         size: Side of the picture of noise that is restored.
         repeats: Runs; their median counts.
     """
-    trained = trained_ratio(weights, method)
-    options = sampler_options(method, "fast", (f"num_steps={PROBE_STEPS}",), trained)
+    trained, steps = trained_ratio(weights, method), catalog.sampler(method).steps
+    number = PROBE_STEPS if len(steps) > 1 else steps[0]
+    options = sampler_options(method, "fast", (f"num_steps={number}",), trained)
     x = torch.zeros(1, 3, size, size, device=weights.device)
     likelihood = observe(Denoising(), x, SIGMA_Y, Noise([0], weights.device))
     model, found = weights.model(Tiling(0, 0)), []

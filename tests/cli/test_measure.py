@@ -154,6 +154,18 @@ def test_methods_with_models_of_their_own(
     assert rows["lavps"]["metrics"] == rows[f"lavps={model_folder}"]["metrics"]
 
 
+def test_methods_of_one_number_of_steps(
+    lavps: Lavps, lines: Lines, arguments: list[str], flow_folder: Path
+) -> None:
+    given = [a for a in arguments if a not in ("-O", "num_steps=4")]
+    methods = f"aps={flow_folder},latino"
+    for more in ([], ["--budget", "20s"]):
+        result = lavps("benchmark", *given, "--methods", methods, "--json", *more)
+        assert result.exit_code == 0, result.output
+        (told,) = lines(result)
+        assert {e["method"]: e["row"]["nfe"] for e in told["entries"]} == {"aps": 1, "latino": 9}
+
+
 def test_thresholds(lavps: Lavps, arguments: list[str]) -> None:
     few = [*arguments, "-q"]
     good = lavps("benchmark", *few, "--fail-under", "deblur.psnr=0", "--fail-under", "mgdm:inpaint:rect.ssim=-1")  # noqa: E501  # fmt: skip
