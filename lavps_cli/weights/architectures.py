@@ -14,6 +14,7 @@ from lavps_cli.models.preconditioning import SIGMA_DATA, hdit_denoiser
 from lavps_cli.weights.adm import adm_network, discrete_denoiser
 from lavps_cli.weights.foreign import diffusers
 from lavps_cli.weights.hdit import hdit_network
+from lavps_cli.weights.score import is_score, score_denoiser
 
 
 @runtime_checkable
@@ -75,10 +76,10 @@ def _adm(
 def _diffusers(
     network: Any, config: dict[str, Any], autocast: torch.dtype | None, label: int | None
 ) -> NetworkDenoiser:
-    return discrete_denoiser(
-        network, config, autocast, label, schedule=schedule_of(config),
-        multiple=diffusers.multiple_of(network),
-    )  # fmt: skip
+    schedule, multiple = schedule_of(config), diffusers.multiple_of(network)
+    if is_score(config):
+        return score_denoiser(network, config, autocast, schedule=schedule, multiple=multiple)
+    return discrete_denoiser(network, config, autocast, label, schedule=schedule, multiple=multiple)
 
 
 ARCHITECTURES: dict[str, Architecture] = {

@@ -16,7 +16,7 @@ from lavps_cli.weights.foreign import authors, diffusers, guided_diffusion, k_di
 from lavps_cli.weights.hub import name_of
 from lavps_cli.weights.tensors import SUFFIXES, Contents, Foreign, read_contents
 
-VERSION = 1
+VERSION = 2
 """Of all conversions; folders converted by another version are not used."""
 
 FILES: tuple[Callable[[Contents], Foreign | None], ...] = (

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lavps_cli.core.schedule import time_at_ratio
 from lavps_cli.errors import LavpsError, UsageError, WeightsError
 from lavps_cli.models.adm import Adm, AdmConfig
 from lavps_cli.models.discrete import DiscreteDenoiser
+from lavps_cli.models.score import ScoreDenoiser
 from lavps_cli.operators.inpainting import Inpainting
 from lavps_cli.pipeline.api import load, restore
 from lavps_cli.samplers.lavps import LavpsOptions
@@ -43,13 +46,13 @@ def adm(config: AdmConfig) -> Adm:
     [
         (OPENAI_64, 64),
         (FFHQ_256, 256),
-        (replace(FFHQ_256, updown=False, scale_shift=False, out_channels=3), 256),
+        (replace(FFHQ_256, scale_shift=False, out_channels=3), 256),
         (
             replace(FFHQ_256, num_res_blocks=2, attention=(False, False, False, True, True, True)),
             256,
         ),
     ],
-    ids=["64", "ffhq", "convolutions", "256"],
+    ids=["64", "ffhq", "time-added", "256"],
 )
 def test_the_shape_follows_from_the_tensors(tmp_path: Path, config: AdmConfig, side: int) -> None:
     network = adm(config)
@@ -74,6 +77,8 @@ def test_upsamplers_and_other_unets_are_refused(tmp_path: Path) -> None:
         ({n: w for n, w in state.items() if not n.startswith("output_blocks.")}, "known UNet"),
         ({n: w for n, w in state.items() if not n.startswith("input_blocks.11")}, "known UNet"),
         (state | {"out.2.weight": torch.zeros(3, 32, 3, 3)}, "out.2.bias"),
+        # Published with other heads and other steps, which the tensors do not tell.
+        (adm(replace(OPENAI_64, updown=False)).state_dict(), "improved-diffusion"),
     ]
     for i, (changed, words) in enumerate(broken):
         torch.save(changed, tmp_path / f"{i}.pt")
@@ -173,7 +178,8 @@ def test_what_of_diffusers_is_no_prior(pipeline: Path) -> None:
 
     scheduler = ("scheduler", "scheduler_config.json")
     for changes, words in (
-        ({"_class_name": "ScoreSdeVeScheduler"}, "discrete times"),
+        ({"_class_name": "EulerDiscreteScheduler"}, "discrete times"),
+        ({"_class_name": "ScoreSdeVeScheduler"}, "only 'fourier'"),
         ({"beta_schedule": "spline"}, "spline"),
         ({"prediction_type": "poem"}, "poem"),
         ({"rescale_betas_zero_snr": True}, "zero_snr"),
@@ -192,6 +198,102 @@ def test_what_of_diffusers_is_no_prior(pipeline: Path) -> None:
     refused("cannot be read")
     weights.unlink()
     refused("lacks")
+
+
+@needs_diffusers
+@pytest.mark.filterwarnings("ignore")
+def test_what_of_a_network_does_not_fit_is_named(pipeline: Path) -> None:
+    weights = pipeline / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    for change in (
+        {"conv_in.weight": None},
+        {"surprise": torch.zeros(1)},
+        {"conv_in.weight": torch.zeros(16, 3, 3, 3)},
+    ):
+        kept = {name: w for name, w in (state | change).items() if w is not None}
+        save_file(kept, weights, metadata={"format": "pt"})
+        with pytest.raises(WeightsError, match=next(iter(change))):
+            resolve(str(pipeline))
+    save_file(state, weights, metadata={"format": "pt"})
+    config = pipeline / "unet" / "config.json"
+    before = config.read_bytes()
+    for changes, words in (
+        ({"layers_per_block": 10**5}, "layers_per_block"),
+        ({"block_out_channels": [32, 1 << 20]}, "block_out_channels"),
+        ({"block_out_channels": [32, 1 << 15]}, "numbers"),  # 100 GB, were it made.
+        ({"time_embedding_type": "learned", "num_train_timesteps": 100}, "learned"),
+        ({"time_embedding_type": "fourier"}, "fourier"),
+        ({"class_embed_type": "timestep"}, "class_embed_type"),
+        ({"sample_size": "poem"}, "poem"),
+    ):
+        edited(config, **changes)
+        with pytest.raises(WeightsError, match=words):
+            resolve(str(pipeline))
+        config.write_bytes(before)
+
+
+@needs_diffusers
+@pytest.mark.filterwarnings("ignore")
+def test_latents_are_refused_where_their_decoder_was_not_downloaded(pipeline: Path) -> None:
+    edited(pipeline, "model_index.json", vqvae=["diffusers", "VQModel"], text_encoder=[None, None])
+    with pytest.raises(WeightsError, match="with vqvae"):
+        resolve(str(pipeline))
+
+
+@needs_diffusers
+@pytest.mark.filterwarnings("ignore")
+def test_older_names_and_folders_without_parts_are_the_same_prior(
+    pipeline: Path, tmp_path: Path
+) -> None:
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for file in ("unet/config.json", "scheduler/scheduler_config.json", "model_index.json"):
+        shutil.copy(pipeline / file, flat)
+    state = load_file(pipeline / "unet" / "diffusion_pytorch_model.safetensors")
+    renamed = {}
+    for name, w in state.items():
+        for new, old in older.items():
+            name = name.replace(f".{new}.", f".{old}.")
+        renamed[name] = w
+    assert renamed.keys() != state.keys()
+    save_file(renamed, flat / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    x, t = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor(0.4)
+    new, old = (load_denoiser(resolve(str(each)), device=CPU) for each in (pipeline, flat))
+    assert torch.equal(new(x, t.double()), old(x, t.double()))
+
+
+@needs_diffusers
+@pytest.mark.filterwarnings("ignore")
+def test_a_score_of_diffusers_is_its_denoiser_and_is_sampled(tmp_path: Path) -> None:
+    from diffusers import ScoreSdeVePipeline, ScoreSdeVeScheduler, UNet2DModel
+
+    torch.manual_seed(0)  # noqa: TID251 - the library draws its weights globally.
+    theirs = UNet2DModel(
+        sample_size=16, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8,
+        time_embedding_type="fourier", center_input_sample=True,
+        down_block_types=("SkipDownBlock2D", "AttnSkipDownBlock2D"),
+        up_block_types=("AttnSkipUpBlock2D", "SkipUpBlock2D"),
+    ).eval()  # fmt: skip
+    scheduler = ScoreSdeVeScheduler(sigma_max=90.0)
+    ScoreSdeVePipeline(theirs, scheduler).save_pretrained(tmp_path / "ve")
+    ours = load_denoiser(resolve(str(tmp_path / "ve")), device=CPU)
+    assert isinstance(ours, ScoreDenoiser)
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for sigma in (0.05, 1.0, 20.0):
+        t = time_at_ratio(ours.schedule, torch.tensor(2 * sigma).double())
+        with torch.no_grad():
+            x0 = x + sigma**2 * theirs(x, torch.full((2,), sigma)).sample
+            out = ours(ours.schedule.alpha(t).float() * (2 * x - 1), t)
+        torch.testing.assert_close(out, 2 * x0 - 1, atol=1e-4, rtol=1e-4)
+    A = Inpainting(torch.ones(1, 20, 24).tril())
+    model = load(str(tmp_path / "ve"))
+    y = A(torch.zeros(1, 3, 20, 24))
+    out = restore(y, A, sigma_y=0.1, model=model, options=LavpsOptions(num_steps=3), method="mgdm")
+    assert out.shape == (1, 3, 20, 24)
+    edited(resolve(str(tmp_path / "ve")), "config.json", process={"sigma_max": -1})
+    with pytest.raises(WeightsError, match="process"):
+        load_denoiser(resolve(str(tmp_path / "ve")), device=CPU)
 
 
 def test_without_the_library_the_extra_is_named(

@@ -1,28 +1,28 @@
-"""Unconditional pipelines of diffusers in pixel space: a UNet2DModel and a DDPM-like scheduler.
+"""Unconditional pipelines of diffusers in pixel space: a UNet2DModel and a scheduler that is known.
 
 The library itself builds the network, so that every block it knows can be used; it is an extra.
 """
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import safe_open
 from torch import nn
 
 from lavps_cli.errors import UsageError, WeightsError
-from lavps_cli.models.discrete import Betas
-from lavps_cli.weights.adm import describe_process
+from lavps_cli.weights.foreign.schedulers import KNOWN, process_of
 from lavps_cli.weights.tensors import Foreign
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler")
-_KINDS = {
-    "linear": "linear",
-    "scaled_linear": "scaled_linear",
-    "squaredcos_cap_v2": "squaredcos_cap_v2",
-}
 _MAX_CONFIG_BYTES = 1 << 20
+_MAX_SIZE, _MAX_LAYERS = 1 << 16, 512
+_CHOOSE = "Priors are unconditional pipelines in pixel space, such as google/ddpm-ema-church-256."
 
 
 def read(folder: Path) -> Foreign | None:
@@ -32,50 +32,37 @@ def read(folder: Path) -> Foreign | None:
         WeightsError: It is of diffusers, but no prior in pixel space; or the library is missing.
     """
     place = folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
-    unet = _json(place / "config.json")
+    unet, index = _json(place / "config.json"), _json(folder / "model_index.json")
     if unet is None or "_class_name" not in unet:
-        index = _json(folder / "model_index.json")
         if index is None:
             return None
         raise WeightsError(
             f"{folder} is a pipeline of diffusers without a UNet ({index.get('_class_name')}).",
-            "Priors are unconditional pipelines in pixel space, such as DDPMPipeline.",
+            _CHOOSE,
         )
-    if unet["_class_name"] != "UNet2DModel":
-        raise WeightsError(
-            f"{folder} holds a {unet['_class_name']}: it is conditional, or works on latents.",
-            "Priors are unconditional pipelines in pixel space, with a UNet2DModel.",
-        )
-    if (folder / "vae").is_dir() or (folder / "vqvae").is_dir():
-        raise WeightsError(
-            f"{folder} works on latents.", "Priors work on pixels, such as google/ddpm-church-256."
-        )
+    _check_kind(folder, unet, index or {})
     if not (place / WEIGHTS).is_file():
         raise WeightsError(f"{place} lacks {WEIGHTS}.", "Pickled weights (.bin) are never loaded.")
-    if (unet.get("in_channels"), unet.get("out_channels")) not in ((3, 3), (3, 6)):
-        raise WeightsError(f"{folder} is not for RGB pictures.", "Choose another prior.")
     try:
-        process = _process(folder, unet)
+        process = process_of(_scheduler(folder), unet)
+        side = unet.get("sample_size") or 64
+        config: dict[str, Any] = {
+            "kind": "denoiser",
+            "architecture": "diffusers-unet",
+            "schedule": "vp",
+            "image_size": min(side) if isinstance(side, list) else side,
+            "local": False,
+            "licence": "not stated",
+            "trained_on": "not stated",
+            "process": process,
+        }
+        if unet.get("num_class_embeds"):
+            config |= {"labels": int(unet["num_class_embeds"]), "no_label": None}
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise WeightsError(
-            f"{folder}: its scheduler cannot be read: {error}",
-            f"Known: {', '.join(SCHEDULERS)}.",
+            f"{folder}: its scheduler cannot be read: {error}", f"Known: {', '.join(KNOWN)}."
         ) from error
-    network = _library_network(place)
-    classes = int(unet.get("num_class_embeds") or 0)
-    side = unet.get("sample_size")
-    config: dict[str, Any] = {
-        "kind": "denoiser",
-        "architecture": "diffusers-unet",
-        "schedule": "vp",
-        "image_size": side if isinstance(side, int) else min(side or [64]),
-        "local": False,
-        "licence": "not stated",
-        "trained_on": "not stated",
-        "process": process,
-    }
-    if classes:
-        config |= {"labels": classes, "no_label": None}
+    network = _library_network(place, unet)
     known = {k: v for k, v in dict(network.config).items() if not k.startswith("_")}  # type: ignore[arg-type]
     return Foreign(config | {"model": json.loads(json.dumps(known))}, network.state_dict())
 
@@ -88,6 +75,7 @@ def build(raw: Mapping[str, Any]) -> nn.Module:
     """
     model = _library()
     try:
+        _check_sizes(raw)
         network: nn.Module = model(**raw)
     except Exception as error:  # Whatever a wrong configuration makes the library raise.
         raise WeightsError(
@@ -102,6 +90,30 @@ def multiple_of(network: nn.Module) -> int:
     return int(2 ** (len(network.config["block_out_channels"]) - 1))  # type: ignore[index]
 
 
+def _check_kind(folder: Path, unet: Mapping[str, Any], index: Mapping[str, Any]) -> None:
+    """Check that it is a prior of pictures, given nothing else."""
+    if unet["_class_name"] != "UNet2DModel":
+        raise WeightsError(
+            f"{folder} holds a {unet['_class_name']}: it is conditional, or works on latents.",
+            _CHOOSE,
+        )
+    # The index, since folders that are not needed may not have been downloaded.
+    parts = {name for name, value in index.items() if isinstance(value, list) and any(value)}
+    parts |= {name for name in ("vae", "vqvae") if (folder / name).is_dir()}
+    if others := parts - {"unet", "scheduler"}:
+        raise WeightsError(
+            f"{folder} is a pipeline with {', '.join(sorted(others))}: it works on latents, or is "
+            "conditional.",
+            _CHOOSE,
+        )
+    if (unet.get("in_channels"), unet.get("out_channels")) not in ((3, 3), (3, 6)):
+        raise WeightsError(f"{folder} is not for RGB pictures.", "Choose another prior.")
+    if unet.get("class_embed_type") is not None:
+        raise WeightsError(
+            f"{folder} is conditional (class_embed_type {unet['class_embed_type']!r}).", _CHOOSE
+        )
+
+
 def _library() -> Any:
     try:
         from diffusers import UNet2DModel
@@ -113,48 +125,73 @@ def _library() -> Any:
     return UNet2DModel
 
 
-def _library_network(place: Path) -> nn.Module:
+def _library_network(place: Path, unet: Mapping[str, Any]) -> nn.Module:
+    """Return the network as the library fills it, which also knows older names of tensors.
+
+    The library draws at random what a file lacks, and leaves out what it does not know; here both
+    are errors.
+    """
     model = _library()
     try:
-        network: nn.Module = model.from_pretrained(
-            place, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
-        )
+        _check_sizes(unet)
+        with torch.device("meta"), _quiet():
+            needed = sum(w.numel() for w in model.from_config(dict(unet)).state_dict().values())
+        with safe_open(place / WEIGHTS, framework="pt") as file:
+            held = sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        if needed > 2 * held:
+            raise UsageError(f"config.json describes {needed} numbers, the file holds {held}")
+        with _quiet():
+            network, told = model.from_pretrained(
+                place, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False,
+                output_loading_info=True,
+            )  # fmt: skip
+        for kind, words in (
+            ("missing_keys", "it lacks"),
+            ("unexpected_keys", "it has an unknown entry"),
+            ("mismatched_keys", "of another shape than in config.json is"),
+        ):
+            if told.get(kind):
+                raise UsageError(f"{words} {sorted(map(str, told[kind]))[0]}")
     except Exception as error:  # Damaged files make the library raise anything.
-        told = str(error).strip().splitlines()
+        # PyTorch names the tensor in the second line.
+        reason = " ".join(map(str.strip, str(error).strip().splitlines()[:2]))
         raise WeightsError(
-            f"{place} cannot be read: {told[0] if told else type(error).__name__}",
+            f"{place} cannot be read: {reason or type(error).__name__}",
             "Get the folder again.",
         ) from error
-    return network.eval()
+    filled: nn.Module = network.eval()
+    return filled
 
 
-def _process(folder: Path, unet: Mapping[str, Any]) -> dict[str, Any]:
-    found = None
+def _check_sizes(raw: Mapping[str, Any]) -> None:
+    """Check what a network's memory, and the time to describe it, depend on."""
+    for name, value in raw.items():
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(each, int | float) and not abs(each) <= _MAX_SIZE:
+                raise UsageError(f"{name} is {value!r}.")
+    layers, widths = raw.get("layers_per_block", 2), raw.get("block_out_channels", ())
+    if type(layers) is not int or layers * len(widths) > _MAX_LAYERS:
+        raise UsageError(f"layers_per_block is {layers!r}, at {len(widths)} widths.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library from telling, on stderr, what becomes an error of ours or is none."""
+    logger = logging.getLogger("diffusers")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _scheduler(folder: Path) -> dict[str, Any]:
     for place in (folder / "scheduler", folder):
-        found = found or _json(place / "scheduler_config.json")
-    if found is None:
-        raise UsageError("there is no scheduler_config.json.")
-    if found.get("_class_name") not in SCHEDULERS:
-        raise UsageError(f"{found.get('_class_name')} is not of discrete times.")
-    if found.get("rescale_betas_zero_snr"):
-        raise UsageError("rescale_betas_zero_snr is not supported.")
-    trained = found.get("trained_betas")
-    kind = "trained" if trained else _KINDS.get(str(found.get("beta_schedule", "linear")))
-    if kind is None:
-        raise UsageError(f"beta_schedule is {found.get('beta_schedule')!r}.")
-    betas = Betas(
-        kind=kind,  # type: ignore[arg-type]
-        start=float(found.get("beta_start", 1e-4)),
-        end=float(found.get("beta_end", 0.02)),
-        count=len(trained) if trained else int(found.get("num_train_timesteps", 1000)),
-        trained=tuple(map(float, trained or ())),
-    )
-    prediction = str(found.get("prediction_type", "epsilon"))
-    if prediction not in ("epsilon", "v_prediction", "sample"):
-        raise UsageError(f"prediction_type is {prediction!r}.")
-    clips = bool(found.get("clip_sample", found["_class_name"] in SCHEDULERS[:2]))
-    clip = float(found.get("clip_sample_range", 1.0)) if clips else None
-    return describe_process(betas, prediction, clip)
+        found = _json(place / "scheduler_config.json")
+        if found is not None:
+            return found
+    raise UsageError("there is no scheduler_config.json.")
 
 
 def _json(path: Path) -> dict[str, Any] | None:
@@ -163,6 +200,6 @@ def _json(path: Path) -> dict[str, Any] | None:
         if path.stat().st_size > _MAX_CONFIG_BYTES:
             return None
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -37,6 +37,12 @@ def read(contents: Contents) -> Foreign | None:
             f"{contents.path} takes more than a picture in: it is an upsampler, or conditional.",
             "What can be read are priors, such as 256x256_diffusion_uncond.pt.",
         )
+    if any(name.endswith(".op.weight") for name in state):
+        raise WeightsError(
+            f"{contents.path} reduces pictures by convolutions, as improved-diffusion does: its "
+            "heads and its steps do not follow from the tensors, and a guess may be wrong.",
+            "What can be read are priors of --resblock_updown, as guided-diffusion published them.",
+        )
     try:
         return Foreign(_config(state), state)
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
@@ -70,7 +76,6 @@ def _config(state: dict[str, Tensor]) -> dict[str, Any]:
         num_heads=4 if size == 128 else None,
         num_head_channels=64,
         scale_shift=emb == 2 * widths[0],
-        updown=f"input_blocks.{n + 1}.0.op.weight" not in state,
         new_order=size == 64,
         num_classes=classes,
         out_channels=outputs,
@@ -95,5 +100,4 @@ def _config(state: dict[str, Tensor]) -> dict[str, Any]:
 def _enlarges(state: dict[str, Tensor], i: int) -> bool:
     """Return whether block `i` of the way up ends in an upsampling."""
     place = 2 if f"output_blocks.{i}.1.qkv.weight" in state else 1
-    prefix = f"output_blocks.{i}.{place}."
-    return prefix + "in_layers.0.weight" in state or prefix + "conv.weight" in state
+    return f"output_blocks.{i}.{place}.in_layers.0.weight" in state
