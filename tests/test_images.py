@@ -14,6 +14,7 @@ from PIL import ExifTags, ImageCms
 from PIL import Image as PillowImage
 
 from lavps_cli.errors import DataError, OutputError, UsageError
+from lavps_cli.images import deep
 from lavps_cli.images.picture import FORMATS, Metadata, Picture, quantised, to_bytes
 from lavps_cli.images.reading import load_matrix, load_picture
 from lavps_cli.images.writing import (
@@ -135,15 +136,25 @@ def deep_png(colour: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without the extra `deep`."""
+    monkeypatch.setattr(deep, "is_installed", lambda: False)
+
+
 @pytest.mark.parametrize("colour", [0, 2, 4, 6])
+@pytest.mark.usefixtures("shallow")
 def test_sixteen_bits_are_refused_not_cut(colour: int) -> None:
     with pytest.raises(DataError) as caught:
         load_picture(deep_png(colour), "scan.png")
     assert caught.value.message == (
         "scan.png has 16 bits per channel, and this installation would cut it to 8."
     )
+    assert "lavps[deep]" in caught.value.hint
+    assert load_picture(deep_png(colour), "scan.png", may_cut=True).depth == 8
 
 
+@pytest.mark.usefixtures("shallow")
 def test_sixteen_bit_tiffs_and_floats_are_refused(tmp_path: Path) -> None:
     for values in (np.zeros((4, 5, 3), np.uint16), np.zeros((4, 5), np.float32)):
         tifffile.imwrite(tmp_path / "a.tif", values)
@@ -236,7 +247,7 @@ def test_quality_reaches_the_encoder(scene: Bytes) -> None:
     picture = load_picture(filed(PillowImage.fromarray(scene)), "in.png")
     for name in ("jpg", "webp", "avif"):
         assert len(encode(picture, name, 20)) < len(encode(picture, name, 95))
-    assert set(FORMATS) == {"png", "jpg", "webp", "tiff", "avif"}
+    assert set(FORMATS) == {"png", "jpg", "webp", "tiff", "avif", "npy"}
 
 
 def test_deep_maps() -> None:
@@ -288,7 +299,7 @@ def test_tiffs_keep_what_they_can(scene: Bytes) -> None:
 
 def test_metadata_that_do_not_fit_are_left_out() -> None:
     picture = Picture(torch.zeros(1, 3, 2, 2), metadata=Metadata(exif=b"Exif\0\0" + bytes(70_000)))
-    assert with_writable_metadata(picture, "png") is picture
+    assert with_writable_metadata(picture, "png").metadata == picture.metadata
     assert with_writable_metadata(picture, "jpg").metadata == Metadata(partial=True)
 
 

@@ -31,10 +31,12 @@ def degrade(
     boundary: params.Boundary = "auto",
     invert_mask: params.InvertMask = False,
     resize_mask: params.ResizeMask = False,
+    page: params.Page = None,
     seed: params.Seed = 0,
     max_pixels: params.MaxPixels = "200M",
     sidecar: params.Sidecar = False,
     save_mask: params.SaveMask = None,
+    bit_depth: params.BitDepth = "auto",
     existing: params.Existing = None,
     force: params.Force = False,
     as_json: params.Json = False,
@@ -45,7 +47,7 @@ def degrade(
     """Make test inputs: shrink, blur, punch holes, add noise.
 
     What was done is recorded in the PNG, so that `lavps restore` needs no options. The noise is
-    rounded and clipped to 8 bits with the picture.
+    rounded and clipped with the picture.
     """
     given = inputs or []
     output = chosen_output(given, output, as_json)
@@ -69,11 +71,16 @@ def degrade(
             resize_mask=resize_mask,
             noise=noise,
         ),
-        output=Output(output=output, existing=params.existing_rule(existing, force)),
+        output=Output(
+            output=output,
+            bit_depth=bit_depth,
+            existing=params.existing_rule(existing, force),
+        ),
         seed=seed,
         sidecar=sidecar,
         save_mask=save_mask,
         max_pixels=max_pixels,
+        page=page,
         dry_run=dry_run,
     )
     with Terminal("none", quiet=quiet, verbose=verbose) as terminal:

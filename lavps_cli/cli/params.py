@@ -243,6 +243,37 @@ Format = Annotated[
     option(OUTPUT, "--format", help="auto: as the name says, else as the input."),
 ]
 Quality = Annotated[int, option(OUTPUT, "--quality", min=1, max=100, help="Of lossy files.")]
+BitDepth = Annotated[
+    catalog.DepthName,
+    option(
+        OUTPUT,
+        "--bit-depth",
+        help="Bits per channel; auto: as the input, where the format holds them. To read 16 needs "
+        "the extra deep.",
+    ),
+]
+KeptMetadata = Annotated[
+    catalog.MetadataName,
+    option(OUTPUT, "--metadata", help="EXIF, colour profile, XMP, resolution, texts."),
+]
+Alpha = Annotated[
+    catalog.AlphaName,
+    option(
+        OUTPUT,
+        "--alpha",
+        help="Transparency; keep: scaled with the picture, drop: without it, restore: sampled like "
+        "a grey picture.",
+    ),
+]
+Page = Annotated[
+    int | None,
+    unset(
+        PROBLEM,
+        "--page",
+        min=1,
+        help="Which picture of a file that holds several; such files are refused if not said.",
+    ),
+]
 Compare = Annotated[
     bool, option(OUTPUT, "--compare", help="Also write {stem}.compare.png: input and results.")
 ]

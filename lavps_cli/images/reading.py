@@ -1,82 +1,88 @@
 """Files to pictures: upright, whole, and refused where something would be lost."""
 
-import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, ImageFile, ImageOps, UnidentifiedImageError
 from PIL import Image as PillowImage
-from torch import Tensor
+from PIL import ImageOps, UnidentifiedImageError
 
-from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError
+from lavps_cli.images import deep
+from lavps_cli.images.arrays import check_floats, read_array
+from lavps_cli.images.colour import ProfileError, is_srgb, to_srgb
+from lavps_cli.images.metadata import read_metadata
+from lavps_cli.images.opening import Stream, open_image, opened
 from lavps_cli.images.picture import (
     FORMATS,
     MAX_PIXELS,
-    RECORD_KEY,
     Metadata,
     Picture,
     Plane,
+    Values,
+    from_levels,
     is_writable,
 )
 
-# Files end early more often than decoders admit: an error, never half a picture.
-ImageFile.LOAD_TRUNCATED_IMAGES = False
-
-_TURNS = {
-    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
-    3: PillowImage.Transpose.ROTATE_180,
-    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
-    5: PillowImage.Transpose.TRANSPOSE,
-    6: PillowImage.Transpose.ROTATE_270,
-    7: PillowImage.Transpose.TRANSVERSE,
-    8: PillowImage.Transpose.ROTATE_90,
-}
-"""What makes a picture upright, by its EXIF orientation."""
+_DEEP = ("PNG", "TIFF", "AVIF", "HEIF")
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NPY_START = b"\x93NUMPY"
+_DEPTHS = {1: 8, 2: 16, 4: 32}
+_SCALE = "Floats of TIFF are on the scale from 0 (black) to 1 (white)."
 
 
-def load_picture(source: Path | bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Return the picture of a file, or of its bytes, upright.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _File:
+    """What a file holds."""
+
+    values: Values
+    """(h, w, c), as stored."""
+    mode: str
+    """What the colours are: L, RGB or CMYK."""
+    transparent: bool
+    """Whether the last channel is alpha."""
+    kind: str
+    """Pillow's name of the format."""
+    metadata: Metadata = field(default_factory=Metadata)
+    orientation: int = 1
+    record: str | None = None
+
+
+def load_picture(
+    source: Path | bytes,
+    name: str,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    page: int | None = None,
+    may_cut: bool = False,
+) -> Picture:
+    """Return the picture of a file, or of its bytes, upright and in sRGB.
 
     Args:
         source: A path, or the content of a file.
         name: What messages call it.
         max_pixels: The most that are decoded.
+        page: Which picture of a file that holds several, from 1; None refuses such files.
+        may_cut: Whether deeper channels may be cut to 8 bits where they cannot be read whole.
 
     Raises:
-        DataError: It is not a picture that can be kept whole: damaged, of 16 bits, of several
-            frames, or too large.
+        DataError: It is not a picture that can be kept whole: damaged, deeper than can be read
+            here, of several frames, or too large.
     """
-    with _opened(source, name, max_pixels) as file:
-        _refuse_deep(file, name)
-        frames = getattr(file, "n_frames", 1)
-        if frames > 1 and file.format != "MPO":
-            raise DataError(
-                f"{name} holds {frames} pictures, not one.",
-                f"Take out the first:  magick '{name}[0]' first.png",
-            )
+    with opened(source, name) as (stream, head):
+        if head.startswith(_NPY_START):
+            pixels = read_array(stream, name, max_pixels)
+            return Picture(pixels, format="npy", depth=32)
         try:
-            orientation, exif, partial = _orientation(file), _clean_exif(file), False
-        except Exception:  # Damaged metadata are no reason to refuse a picture.
-            orientation, exif, partial = 1, b"", True
-        record = getattr(file, "text", {}).get(RECORD_KEY) if file.format == "PNG" else None
-        icc = file.info.get("icc_profile") or b""
-        dpi = file.info.get("dpi")
-        own = "JPEG" if file.format == "MPO" else file.format
-        if file.mode in ("CMYK", "LAB", "YCCK"):
-            icc = b""  # It describes values that the picture no longer has.
-        if orientation in _TURNS:
-            file = file.transpose(_TURNS[orientation])
-        pixels, alpha = _decoded(file)
-    format_name = next((key for key, value in FORMATS.items() if value.pillow == own), "png")
-    if not is_writable(format_name):
-        format_name = "png"
-    dpi = (float(dpi[0]), float(dpi[1])) if dpi else None
-    return Picture(pixels, alpha, format_name, Metadata(exif, icc, dpi, partial), record)
+            file = _read(stream, head, name, max_pixels, page, may_cut)
+        except UnidentifiedImageError:
+            # Floats in colour, which Pillow has no mode for.
+            if not head.startswith(_TIFF_STARTS) or not deep.is_installed():
+                raise
+            values, transparent = deep.decode_tiff(_all(stream), (page or 1) - 1, max_pixels)
+            file = _File(values=values, mode="RGB", transparent=transparent, kind="TIFF")
+        return _picture(file, name)
 
 
 def load_matrix(path: Path, *, upright: bool = True) -> Plane:
@@ -87,7 +93,11 @@ def load_matrix(path: Path, *, upright: bool = True) -> Plane:
     Raises:
         DataError: The file is not such a picture.
     """
-    with _opened(path, str(path), MAX_PIXELS) as file:
+    name = str(path)
+    with (
+        opened(path, name) as (stream, head),
+        open_image(stream, head, name, MAX_PIXELS, page=1) as file,
+    ):
         file = ImageOps.exif_transpose(file) if upright else file
         if file.mode in ("I;16", "I;16B", "I;16L", "I", "F", "L", "1"):
             values = np.asarray(file)
@@ -98,88 +108,122 @@ def load_matrix(path: Path, *, upright: bool = True) -> Plane:
     return torch.from_numpy(values.astype(np.float64))
 
 
-@contextmanager
-def _opened(source: Path | bytes, name: str, max_pixels: int) -> Iterator[PillowImage.Image]:
-    """Open a file and translate whatever its decoder throws, on opening and inside the block."""
-    limit = PillowImage.MAX_IMAGE_PIXELS
-    PillowImage.MAX_IMAGE_PIXELS = None  # `max_pixels` is checked here, with our message.
-    try:
-        if isinstance(source, Path) and not source.is_file():
-            source = source.read_bytes()  # A pipe by name; or an error that says what it is.
-        if (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0:
-            raise DataError(f"{name} is empty.", "Check what wrote it.")
-        stream = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-        with stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with PillowImage.open(stream) as file:
-                if file.width * file.height > max_pixels:
-                    raise DataError(
-                        f"{name} has {file.width}x{file.height} pixels, more than "
-                        f"--max-pixels {max_pixels}.",
-                        f"If you trust it:  --max-pixels {file.width * file.height}",
-                    )
-                yield file
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{name}: there is no such file.", "Check the path.") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{name} is a folder.", f"Give its pictures:  {name}/*.png") from error
-    except PermissionError as error:
-        raise DataError(f"{name} may not be read.", "Check its permissions.") from error
-    except UnidentifiedImageError as error:
-        raise DataError(
-            f"{name} is not a picture that can be read here.",
-            "Readable are PNG, JPEG, WebP, TIFF, AVIF and what else Pillow knows.",
-        ) from error
-    except Exception as error:  # Decoders throw anything at damaged files.
-        raise DataError(f"{name} is damaged: {error}", "Get the file again.") from error
-    finally:
-        PillowImage.MAX_IMAGE_PIXELS = limit
+def _all(stream: Stream) -> bytes:
+    stream.seek(0)
+    return stream.read()
 
 
-def _refuse_deep(file: PillowImage.Image, name: str) -> None:
-    """Pillow cuts 16 bits per channel to 8 without a word."""
-    deep = file.mode.startswith("I") or file.mode == "F"
-    if deep or any("16" in str(tile[3]) for tile in getattr(file, "tile", [])):
-        bits = 32 if file.mode in ("I", "F") else 16
-        raise DataError(
-            f"{name} has {bits} bits per channel, and this installation would cut it to 8.",
-            f"Accept 8 bits:  magick {name} -depth 8 eight.png",
-        )
+def _read(
+    stream: Stream, head: bytes, name: str, max_pixels: int, page: int | None, may_cut: bool
+) -> _File:
+    with open_image(stream, head, name, max_pixels, page) as file:
+        kind = "JPEG" if file.format == "MPO" else file.format or ""
+        metadata, orientation, record = read_metadata(file)
+        bits = deep.bits_of(file, head)
+        if bits > 8 and _is_whole(kind, name, bits, may_cut):
+            values, transparent = deep.decode(_all(stream), kind, bits, (page or 1) - 1, max_pixels)
+            if values.shape[:2] != (file.height, file.width):
+                raise ValueError("its parts contradict each other")
+            mode = "RGB"
+        else:
+            mode, values, transparent = _shallow(file)
+            if file.mode == "LAB":
+                metadata = replace(metadata, icc=b"")  # Pillow has followed it.
+    return _File(
+        values=values,
+        mode=mode,
+        transparent=transparent,
+        kind=kind,
+        metadata=metadata,
+        orientation=orientation,
+        record=record,
+    )
 
 
-def _orientation(file: PillowImage.Image) -> int:
-    return int(file.getexif().get(ExifTags.Base.Orientation, 1))
+def _is_whole(kind: str, name: str, bits: int, may_cut: bool) -> bool:
+    """Return whether a deep file is read whole; else it may be cut.
+
+    Raises:
+        DataError: It can be neither.
+    """
+    if kind == "HEIF" or (kind in _DEEP and deep.is_installed()):
+        return True
+    if may_cut:
+        return False
+    keep = 'Keep them:  pip install "lavps[deep]"' if kind in _DEEP else "Keep them in a PNG."
+    raise DataError(
+        f"{name} has {bits} bits per channel, and this installation would cut it to 8.",
+        f"{keep}      Accept 8 bits:  --bit-depth 8",
+    )
 
 
-def _clean_exif(file: PillowImage.Image) -> bytes:
-    """Return the EXIF block without what stops being true: orientation, size, thumbnail."""
-    exif = file.getexif()
-    if not exif:
-        return b""
-    kept = PillowImage.Exif()
-    structure = range(0x100, 0x120)  # Tags of the TIFF layout, the orientation among them.
-    pointers = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-    for tag, value in exif.items():
-        if tag not in pointers and (tag not in structure or tag in (0x10E, 0x10F, 0x110)):
-            kept[tag] = value
-    for pointer in pointers:
-        block = exif.get_ifd(pointer)
-        for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight):
-            block.pop(tag, None)
-        if block:
-            kept.get_ifd(pointer).update(block)
-            kept[pointer] = dict(block)
-    return kept.tobytes() if len(kept) else b""
-
-
-def _decoded(file: PillowImage.Image) -> tuple[Image, Tensor | None]:
+def _shallow(file: PillowImage.Image) -> tuple[str, Values, bool]:
+    """Return what the colours are, 8-bit values (h, w, c), and whether the last are alpha."""
+    if file.mode.startswith("I") or file.mode == "F":
+        # Pillow would clip here.
+        levels = np.asarray(file).astype(np.float64) * (255 / (1 if file.mode == "F" else 65535))
+        return "L", np.rint(levels).clip(0, 255).astype(np.uint8)[:, :, None], False
+    if file.mode == "CMYK":
+        return "CMYK", np.array(file), False
     transparent = "A" in file.getbands() or "transparency" in file.info
-    grey = file.mode in ("1", "L", "LA", "La")
+    grey = file.mode in ("1", "L", "LA", "La") or (file.mode == "P" and _is_grey_palette(file))
     file = file.convert(("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB"))
-    values = torch.from_numpy(np.array(file)).view(file.height, file.width, -1)
-    planes = values.permute(2, 0, 1)[None].float()
-    if not transparent:
-        return planes / 127.5 - 1, None
-    return planes[:, :-1] / 127.5 - 1, planes[:, -1:] / 255
+    values = np.array(file).reshape(file.height, file.width, -1)
+    return "L" if grey else "RGB", values, transparent
+
+
+def _is_grey_palette(file: PillowImage.Image) -> bool:
+    if "transparency" in file.info:
+        return False  # Pillow finds transparent colours on the way to RGBA only.
+    colours = np.array(file.getpalette("RGB") or [0, 0, 1]).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
+
+
+def _upright(values: Values, orientation: int) -> Values:
+    """Return values, (h, w, c), turned as the EXIF orientation asks (CIPA DC-008, 4.6.5)."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    return np.ascontiguousarray(values)
+
+
+def _picture(file: _File, name: str) -> Picture:
+    values = _upright(file.values, file.orientation)
+    colours = np.ascontiguousarray(values[:, :, :-1]) if file.transparent else values
+    alpha = (from_levels(values[:, :, -1:]) + 1) / 2 if file.transparent else None
+    mode = "L" if colours.shape[2] == 1 else file.mode
+    metadata, notes = file.metadata, []
+    if mode == "CMYK":
+        notes.append(f"{name} is CMYK; the result is RGB.")
+    shown = stored = None
+    if metadata.icc and values.dtype != np.float32:
+        try:
+            if not is_srgb(metadata.icc, mode):
+                shown = to_srgb(colours, metadata.icc, mode)
+                stored = None if mode == "CMYK" else from_levels(colours)
+        except ProfileError as error:
+            notes.append(f"the colour profile of {name} is left out: {error}.")
+            metadata = replace(metadata, icc=b"", partial=True)
+    if shown is None:
+        shown = colours
+        if mode == "CMYK":
+            shown = np.array(PillowImage.fromarray(colours, "CMYK").convert("RGB"))
+    if mode == "CMYK":
+        metadata = replace(metadata, icc=b"")  # It describes inks that the result does not have.
+    pixels = from_levels(shown)
+    if values.dtype == np.float32:
+        pixels = check_floats(pixels, name, _SCALE)
+    format_name = next((key for key, entry in FORMATS.items() if entry.pillow == file.kind), "png")
+    return Picture(
+        pixels,
+        alpha,
+        format=format_name if is_writable(format_name) else "png",
+        depth=_DEPTHS[values.dtype.itemsize],
+        metadata=metadata,
+        record=file.record,
+        stored=stored,
+        notes=tuple(notes),
+    )

@@ -2,18 +2,29 @@
 
 import io
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, PngImagePlugin
 from PIL import Image as PillowImage
 
 from lavps_cli.errors import OutputError, UsageError
-from lavps_cli.images.picture import FORMATS, Metadata, Picture, Plane, is_writable, to_bytes
+from lavps_cli.images.arrays import write_array
+from lavps_cli.images.metadata import png_text, save_options, unwritten
+from lavps_cli.images.picture import (
+    FORMATS,
+    Metadata,
+    Picture,
+    Plane,
+    Values,
+    is_writable,
+    to_levels,
+)
+from lavps_cli.images.png import encode_deep_png
+from lavps_cli.images.tiff import encode_tiff
 
 
 def format_of(path: Path) -> str:
@@ -31,91 +42,88 @@ def format_of(path: Path) -> str:
     )
 
 
-def check_format(format_name: str, *, alpha: bool) -> None:
-    """Check that a format can be written, with transparency where there is some.
+def check_format(format_name: str, *, alpha: bool, depth: int = 8) -> None:
+    """Check that a format can be written, with transparency and depth where there are some.
 
     Raises:
         OutputError: It cannot.
     """
+    entry = FORMATS[format_name]
     if not is_writable(format_name):
         raise OutputError(f"this Pillow cannot write {format_name}.", "Choose:  --format png")
-    if alpha and not FORMATS[format_name].alpha:
+    if alpha and not entry.alpha:
         raise OutputError(
-            f"{format_name} cannot hold transparency.", "Choose:  --format png   or webp"
+            f"{format_name} cannot hold transparency.",
+            "Choose:  --format png   or webp        Do without:  --alpha drop",
+        )
+    if depth not in entry.depths:
+        raise OutputError(
+            f"{format_name} holds {' or '.join(map(str, entry.depths))} bits per channel here.",
+            "Choose:  --format png   or tiff",
         )
 
 
 def encode(
     picture: Picture, format_name: str, quality: int = 95, text: Mapping[str, str] | None = None
 ) -> bytes:
-    """Return the file of a picture, with its metadata; `text` goes into PNG only.
+    """Return the file of a picture, with its depth and metadata; `text` goes into PNG only.
 
     Raises:
         OutputError: The format cannot hold it.
     """
-    entry = FORMATS[format_name]
-    check_format(format_name, alpha=picture.alpha is not None)
-    planes = to_bytes(picture.pixels)
+    transparent = picture.alpha is not None
+    check_format(format_name, alpha=transparent, depth=picture.depth)
+    values = to_levels(picture.pixels, picture.depth)
     if picture.alpha is not None:
-        planes = np.concatenate([planes, to_bytes(picture.alpha * 2 - 1)], axis=2)
-    image = PillowImage.fromarray(planes[:, :, 0] if planes.shape[2] == 1 else planes)
-    if planes.shape[2] == 2:
-        image = PillowImage.merge(
-            "LA", [PillowImage.fromarray(np.ascontiguousarray(planes[:, :, i])) for i in (0, 1)]
-        )
-    options = _save_options(picture.metadata, format_name, quality)
-    if format_name == "png" and text:
-        chunks = PngImagePlugin.PngInfo()
-        for key, value in text.items():
-            chunks.add_text(key, value)
-        options["pnginfo"] = chunks
-    stream = io.BytesIO()
+        values = np.concatenate([values, to_levels(picture.alpha * 2 - 1, picture.depth)], axis=2)
     try:
-        image.save(stream, entry.pillow, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+        if format_name == "npy":
+            return write_array(values)
+        if format_name == "tiff":
+            return encode_tiff(values, picture.metadata, alpha=transparent)
+        options = save_options(picture.metadata, format_name)
+        if format_name == "png":
+            chunks = png_text(picture.metadata, dict(text or {}))
+            if picture.depth > 8:
+                return encode_deep_png(values, chunks, options)
+            options["pnginfo"] = chunks
+        if format_name in ("jpg", "webp", "avif"):
+            options["quality"] = quality
+        if format_name in ("jpg", "avif"):
+            options["subsampling"] = "4:4:4"
+        stream = io.BytesIO()
+        _image(values).save(stream, FORMATS[format_name].pillow, **options)
+        return stream.getvalue()
+    except (OSError, ValueError, RuntimeError, TypeError, struct.error) as error:
         raise OutputError(
             f"the result cannot be written as {format_name}: {error}", "Choose:  --format png"
         ) from error
-    return stream.getvalue()
 
 
-def _save_options(metadata: Metadata, format_name: str, quality: int) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if metadata.exif:
-        options["exif"] = _flat(metadata.exif) if format_name == "tiff" else metadata.exif
-    if metadata.icc:
-        options["icc_profile"] = metadata.icc
-    if metadata.dpi and format_name in ("png", "jpg", "tiff"):
-        options["dpi"] = metadata.dpi
-    if format_name in ("jpg", "webp", "avif"):
-        options["quality"] = quality
-    if format_name in ("jpg", "avif"):
-        options["subsampling"] = "4:4:4"
-    if format_name == "tiff":
-        options["compression"] = "tiff_adobe_deflate"
-    return options
-
-
-def _flat(exif: bytes) -> bytes:
-    """Return an EXIF block without its inner directories, which Pillow cannot write in TIFF."""
-    tags = PillowImage.Exif()
-    tags.load(exif)
-    for pointer in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        if pointer in tags:
-            del tags[pointer]
-    return tags.tobytes()
+def _image(values: Values) -> PillowImage.Image:
+    """Return 8-bit values, (h, w, c), as an image."""
+    if values.shape[2] == 2:
+        planes = [np.ascontiguousarray(values[:, :, i]) for i in (0, 1)]
+        return PillowImage.merge("LA", [PillowImage.fromarray(plane) for plane in planes])
+    return PillowImage.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
 
 
 def with_writable_metadata(picture: Picture, format_name: str) -> Picture:
     """Return the picture with what a file of that format can say about it.
 
-    Tried on a single pixel: better before the work than after it.
+    Tried on a single pixel, part by part: better before the work than after it.
     """
-    try:
-        encode(Picture(torch.zeros(1, 3, 1, 1), metadata=picture.metadata), format_name)
-    except OutputError:
-        return replace(picture, metadata=Metadata(partial=True))
-    return picture
+    metadata = replace(picture.metadata, partial=unwritten(picture.metadata, format_name))
+    if format_name == "npy":
+        return replace(picture, metadata=Metadata(partial=metadata.partial), stored=None)
+    for part in ("exif", "xmp", "text", "icc"):
+        only = Metadata(**{part: getattr(metadata, part)})
+        pixel = Picture(torch.zeros(1, picture.pixels.shape[1], 1, 1), metadata=only)
+        try:
+            encode(pixel, format_name)
+        except OutputError:
+            metadata = replace(metadata, partial=True, **{part: getattr(Metadata(), part)})
+    return replace(picture, metadata=metadata, stored=picture.stored if metadata.icc else None)
 
 
 def encode_deep(values: Plane) -> bytes:

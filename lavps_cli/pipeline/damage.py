@@ -11,6 +11,7 @@ from lavps_cli.core.likelihood import observe
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError, UsageError
+from lavps_cli.images.alpha import solid_colours
 from lavps_cli.images.picture import Picture
 from lavps_cli.options import parse_noise
 from lavps_cli.pipeline.degradation import (
@@ -56,14 +57,14 @@ def required_task(problem: Problem) -> TaskName:
 
 
 def degrade_picture(picture: Picture, name: str, problem: Problem, seed: int) -> Degraded:
-    """Return what the flags make of a clean picture, before rounding to 8 bits.
+    """Return what the flags make of a clean picture, before rounding.
 
     Raises:
         UsageError: The task or what it needs is not known.
         DataError: Kernel, mask and picture do not fit.
     """
     task = required_task(problem)
-    x, notes = picture.pixels, []
+    x, notes = solid_colours(picture.pixels, picture.alpha), list(picture.notes)
     height, width = x.shape[-2:]
     if task == "sr":
         scale = problem.scale or 4

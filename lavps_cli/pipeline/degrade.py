@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lavps_cli.errors import LavpsError, UsageError
+from lavps_cli.images.colour import in_own_colours
 from lavps_cli.images.picture import RECORD_KEY, Picture
 from lavps_cli.images.reading import load_picture
-from lavps_cli.images.writing import encode, write_atomic
+from lavps_cli.images.writing import encode, with_writable_metadata, write_atomic
 from lavps_cli.options import parse_pixels
 from lavps_cli.pipeline.damage import Degraded, degrade_picture, required_task
 from lavps_cli.pipeline.degradation import check_problem
@@ -66,7 +67,13 @@ def _one(
 ) -> Result:
     name = name_of(source)
     raw = pipes.read() if source == STDIO else Path(source)
-    picture = load_picture(raw, name, parse_pixels(request.max_pixels))
+    picture = load_picture(
+        raw,
+        name,
+        parse_pixels(request.max_pixels),
+        page=request.page,
+        may_cut=request.output.bit_depth == "8",
+    )
     made = degrade_picture(picture, name, request.problem, request.seed)
     for note in made.notes:
         listener.warn(note)
@@ -100,7 +107,9 @@ def _one(
     text = to_text(made.record)
     if '"mask":null' in text:
         listener.warn(f"the mask of {name} is too large for the record; keep it with --save-mask.")
-    file = replace(picture, pixels=made.observation.y, alpha=_alpha(made))
+    picture = with_writable_metadata(picture, "png")
+    y = in_own_colours(made.observation.y, picture, targets.depth)
+    file = replace(picture, pixels=y, alpha=_alpha(made), depth=targets.depth)
     content = encode(file, "png", text={RECORD_KEY: text})
     if targets.mask is not None:
         write_atomic(targets.mask, encode(_mask_picture(made), "png"))

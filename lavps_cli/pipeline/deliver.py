@@ -2,16 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lavps_cli import catalog
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError
+from lavps_cli.images.colour import beyond_srgb, in_own_colours
 from lavps_cli.images.picture import Picture, Plane, quantised
 from lavps_cli.images.writing import encode, encode_deep, write_atomic
 from lavps_cli.pipeline.model import Weights
@@ -34,6 +37,8 @@ class Finished:
     """What to score against, if it is known."""
     targets: Targets
     posterior: Posterior
+    alpha: Float[Tensor, "n 1 h w"] | None
+    """Of each result, where it is restored too."""
     residual: list[float]
     """Of each result."""
     seconds: float
@@ -50,9 +55,7 @@ def deliver(
     """
     picture, targets = finished.picture, finished.targets
     x, spread = _visible(finished, request)
-    alpha = picture.alpha
-    if alpha is not None and alpha.shape[-2:] != x.shape[-2:]:
-        alpha = interpolate(alpha, tuple(x.shape[-2:]), mode="bicubic").clamp(0, 1)
+    alphas = _alphas(finished, len(x), (x.shape[-2], x.shape[-1]))
     uncertainty = None
     if targets.uncertainty is not None:
         top = float(spread.max()) or 1.0
@@ -62,7 +65,8 @@ def deliver(
         write_atomic(targets.compare, _comparison(finished.seen, x))
     shared = _about_input(finished, request, weights)
     for i, row in enumerate(torch.split(x, 1)):
-        file = replace(picture, pixels=row, alpha=alpha)
+        pixels = _stored(finished, row, request)
+        file = replace(picture, pixels=pixels, alpha=alphas[i], depth=targets.depth)
         content = encode(file, targets.format, request.output.quality)
         if targets.files:
             write_atomic(targets.files[i], content)
@@ -81,7 +85,7 @@ def deliver(
                     "expected": round(finished.seen.sigma_y, 6),
                 },
                 "uncertainty": uncertainty,
-                "metadata": _fate_of_metadata(picture, targets.format),
+                "metadata": _fate_of_metadata(picture, request),
                 "warnings": finished.warnings,
                 "metrics": _metrics(row, finished.clean),
             },
@@ -89,7 +93,7 @@ def deliver(
 
 
 def _visible(finished: Finished, request: Restoration) -> tuple[Image, Plane]:
-    """Return the results as 8-bit files hold them, and the deviation between samples."""
+    """Return the results as files of their depth hold them, and the deviation between samples."""
     seen, sampling = finished.seen, request.sampling
     x = seen.seen(finished.posterior.x).clamp(-1, 1)
     if finished.picture.grey:
@@ -101,7 +105,36 @@ def _visible(finished: Finished, request: Restoration) -> tuple[Image, Plane]:
     spread = x.var(0, correction=min(1, len(x) - 1)).mean(0).sqrt()
     if sampling.mean:
         x = x.mean(0, keepdim=True)
-    return quantised(x), spread
+    return quantised(x, finished.targets.depth), spread
+
+
+def _stored(finished: Finished, x: Image, request: Restoration) -> Image:
+    """Return a result in the colour space of its input."""
+    picture = finished.picture
+    if picture.stored is None:
+        return x
+    mask = finished.seen.degradation.mask
+    beyond = beyond_srgb(picture, (x.shape[-2], x.shape[-1]))
+    if mask is not None:
+        beyond = beyond * mask.values
+    x = in_own_colours(x, picture, finished.targets.depth) + beyond
+    if mask is not None and request.sampling.keep_known:
+        x = torch.where(mask.values.bool(), picture.stored, x)
+    return quantised(x, finished.targets.depth)
+
+
+def _alphas(
+    finished: Finished, count: int, size: tuple[int, int]
+) -> Sequence[Float[Tensor, "1 1 h w"] | None]:
+    """Return the transparency of each result."""
+    alpha = finished.picture.alpha
+    if alpha is None:
+        return [None] * count
+    if finished.alpha is not None:
+        return torch.split(finished.alpha, 1)
+    if alpha.shape[-2:] != size:
+        alpha = interpolate(alpha, size, mode="bicubic").clamp(0, 1)
+    return [alpha] * count
 
 
 def _comparison(seen: Observation, x: Image) -> bytes:
@@ -157,7 +190,7 @@ def _about_run(
 
 def settings_digest(request: Restoration, weights: Weights, options: Any) -> str:
     """Return a digest of everything that decides the pixels, and of nothing else."""
-    sampling = asdict(request.sampling)
+    sampling, output = asdict(request.sampling), request.output
     for name in ("preset", "settings", "uncertainty"):
         del sampling[name]
     inference = weights.inference_digest
@@ -168,18 +201,19 @@ def settings_digest(request: Restoration, weights: Weights, options: Any) -> str
         "tile": [request.compute.tile, request.compute.overlap],
         "dtype": weights.dtype,
         "model": [weights.digest, inference],
-        "file": [request.output.format, request.output.quality],
+        "file": [output.format, output.quality, output.bit_depth, output.metadata, output.alpha],
+        "page": request.page,
     }
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _fate_of_metadata(picture: Picture, format_name: str) -> str:
+def _fate_of_metadata(picture: Picture, request: Restoration) -> str:
+    if request.output.metadata == "strip":
+        return "stripped"
     if not picture.metadata:
         return "none"
-    # Pillow drops the inner EXIF directories in TIFF.
-    cut = picture.metadata.partial or (format_name == "tiff" and picture.metadata.exif)
-    return "partial" if cut else "kept"
+    return "partial" if picture.metadata.partial else "kept"
 
 
 def _metrics(x: Image, clean: Image | None) -> dict[str, float | None] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lavps_cli.catalog import ExistingName
 from lavps_cli.errors import OutputError, UsageError
-from lavps_cli.images.picture import FORMATS, Picture
+from lavps_cli.images.picture import FORMATS, Picture, held_depth
 from lavps_cli.images.writing import check_format, check_target, format_of
 from lavps_cli.pipeline.requests import Output
 
@@ -21,6 +21,8 @@ class Targets:
     files: tuple[Path, ...]
     """One per result; empty for stdout."""
     format: str
+    depth: int = 8
+    """Bits per channel; 32 are floats."""
     compare: Path | None = None
     uncertainty: Path | None = None
     sidecar: Path | None = None
@@ -126,7 +128,10 @@ def plan_targets(
             f"-o {text}: this is written as {' or '.join(formats)} only.",
             f"For example:  -o out.{formats[0]}",
         )
-    check_format(format_name, alpha=picture.alpha is not None)
+    depth = held_depth(format_name, picture.depth)
+    if output.bit_depth != "auto":
+        depth = int(output.bit_depth)
+    check_format(format_name, alpha=picture.alpha is not None, depth=depth)
     kept = path.suffix.lower() in FORMATS[format_name].suffixes
     ext = path.suffix[1:] if kept else FORMATS[format_name].suffixes[0][1:]
     values = {"dir": str(path.parent), "stem": path.stem, "ext": ext, "task": task}
@@ -143,6 +148,7 @@ def plan_targets(
     return Targets(
         files=() if template == STDIO else tuple(files),
         format=format_name,
+        depth=depth,
         compare=compare,
         uncertainty=Path(_filled(uncertainty, values)) if uncertainty is not None else None,
         sidecar=first.with_suffix(".json") if sidecar else None,

@@ -9,6 +9,7 @@ from lavps_cli.catalog import TaskName
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.types import Image, Measurement
 from lavps_cli.errors import UsageError
+from lavps_cli.images.alpha import solid_colours
 from lavps_cli.images.picture import Picture
 from lavps_cli.options import parse_noise
 from lavps_cli.pipeline.degradation import (
@@ -90,7 +91,7 @@ def observation(
     degradation = _restorable(picture, name, problem, task, recorded, warnings)
     top, left = degradation.margin
     shape = (height * degradation.scale + 2 * top, width * degradation.scale + 2 * left)
-    y: Image = picture.pixels
+    y: Image = solid_colours(picture.pixels, picture.alpha)
     if degradation.mask is not None:
         y = degradation.mask.values * y
     sigma_y, source = _noise(picture, problem, record, degradation)
@@ -166,4 +167,7 @@ def _noise(
     if record is not None:
         return max(record.noise, FLOOR), "record"
     mask = degradation.mask.values if degradation.mask is not None else None
+    if picture.alpha is not None:
+        visible = (picture.alpha[0] > 0).float()
+        mask = visible if mask is None else mask * visible
     return estimate_noise(picture.pixels, mask), "estimated"

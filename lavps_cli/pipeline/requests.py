@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 
 from lavps_cli.catalog import (
+    AlphaName,
     ArchName,
     BoundaryName,
     CostName,
     CropName,
+    DepthName,
     DownsampleName,
     DtypeName,
     ExistingName,
     FormatName,
+    MetadataName,
     OptimizerName,
     ParallelName,
     PresetName,
@@ -83,6 +86,9 @@ class Output:
     output: str | None = None
     format: FormatName = "auto"
     quality: int = 95
+    bit_depth: DepthName = "auto"
+    metadata: MetadataName = "keep"
+    alpha: AlphaName = "keep"
     compare: bool = False
     existing: ExistingName = "error"
 
@@ -96,6 +102,8 @@ class Restoration:
     sampling: Sampling = Sampling()
     compute: Compute = Compute()
     output: Output = Output()
+    page: int | None = None
+    """Which picture of files that hold several, from 1."""
     dry_run: bool = False
 
 
@@ -109,6 +117,7 @@ class DegradationRequest:
     seed: int = 0
     sidecar: bool = False
     save_mask: str | None = None
+    page: int | None = None
     max_pixels: str = "200M"
     dry_run: bool = False
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from lavps_cli import catalog
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError, LavpsError, UsageError
-from lavps_cli.images.picture import Picture
+from lavps_cli.images.picture import Metadata, Picture
 from lavps_cli.images.reading import load_picture
 from lavps_cli.images.writing import with_writable_metadata
 from lavps_cli.options import parse_count, parse_pixels, parse_seconds
@@ -21,7 +23,8 @@ from lavps_cli.pipeline.coarse import FACTOR, reduced
 from lavps_cli.pipeline.damage import degrade_picture, required_task
 from lavps_cli.pipeline.degradation import check_problem
 from lavps_cli.pipeline.deliver import Finished, deliver
-from lavps_cli.pipeline.model import Weights, open_weights, use_threads, warn_of_slow_bf16
+from lavps_cli.pipeline.model import Tiling, Weights, open_weights, use_threads, warn_of_slow_bf16
+from lavps_cli.pipeline.noise_level import estimate_noise
 from lavps_cli.pipeline.paths import (
     STDIO,
     Targets,
@@ -125,6 +128,13 @@ def _doubts(name: str, seen: Observation, residual: float) -> list[str]:
     return [text]
 
 
+def _cut(name: str, picture: Picture, targets: Targets) -> list[str]:
+    """Return a warning where the result has fewer bits than the input."""
+    if targets.depth >= picture.depth:
+        return []
+    return [f"{name} has {picture.depth} bits per channel, the {targets.format} {targets.depth}."]
+
+
 def _record_of(picture: Picture, name: str) -> tuple[Record | None, list[str]]:
     """Return the record in a picture, or why it is none."""
     if picture.record is None:
@@ -196,8 +206,8 @@ class _Run:
         )
         drawn = posterior.x.mean(0, keepdim=True) if request.sampling.mean else posterior.x
         residual = residuals(seen, drawn)
-        warnings = case.warnings + _doubts(name, seen, max(residual))
-        for warning in warnings[len(case.warnings) :]:
+        doubts = [*_cut(name, case.picture, targets), *_doubts(name, seen, max(residual))]
+        for warning in doubts:
             self.listener.warn(warning)
         finished = Finished(
             source=source,
@@ -206,11 +216,30 @@ class _Run:
             clean=case.clean,
             targets=targets,
             posterior=posterior,
+            alpha=self._alpha(case, tiling, options),
             residual=residual,
             seconds=time.monotonic() - started,
-            warnings=warnings,
+            warnings=case.warnings + doubts,
         )
         yield from deliver(finished, request, self.weights, options, self.pipes)
+
+    def _alpha(self, case: _Case, tiling: Tiling, options: Any) -> Float[Tensor, "n 1 h w"] | None:
+        """Return the transparency of each result, if it is to be restored like a grey picture."""
+        alpha, seen, sampling = case.picture.alpha, case.seen, self.request.sampling
+        if alpha is None or self.request.output.alpha != "restore" or sampling.simulate:
+            return None
+        mask = seen.degradation.mask
+        known = None if mask is None else mask.values
+        y, sigma_y = alpha * 2 - 1, seen.sigma_y
+        if seen.noise_source == "estimated":
+            sigma_y = estimate_noise(y, known)
+        of_alpha = replace(seen, y=y if known is None else y * known, sigma_y=sigma_y)
+        x = seen.seen(sample_posterior(of_alpha, self.weights, tiling, sampling, options).x)
+        x = x.mean(1, keepdim=True)
+        if known is not None and sampling.keep_known:
+            x = torch.where(known.bool(), y, x)
+        x = x.mean(0, keepdim=True) if sampling.mean else x
+        return ((x + 1) / 2).clamp(0, 1)
 
     def _options_for(self, seen: Observation) -> tuple[Any, float | None]:
         """Return the options for one picture, and the seconds expected of one sample.
@@ -258,18 +287,35 @@ class _Run:
         request, name = self.request, name_of(source)
         max_pixels = parse_pixels(request.compute.max_pixels)
         raw = self.pipes.read() if source == STDIO else Path(source)
-        picture = load_picture(raw, name, max_pixels)
+        picture = load_picture(
+            raw,
+            name,
+            max_pixels,
+            page=request.page,
+            may_cut=request.output.bit_depth == "8",
+        )
+        if request.output.metadata == "strip":
+            picture = replace(picture, metadata=Metadata(), stored=None)
+        if request.output.alpha == "drop" and request.problem.mask != "alpha":
+            picture = replace(picture, alpha=None)
         if request.sampling.simulate:
             made = degrade_picture(picture, name, request.problem, request.sampling.seed)
             seen, clean = made.observation, made.observation.seen(made.clean)
-            picture = replace(picture, pixels=clean, alpha=made.alpha)
+            # Of what was simulated there is no file: the results are in sRGB.
+            metadata = picture.metadata
+            if picture.stored is not None:
+                metadata = replace(metadata, icc=b"")
+            picture = replace(
+                picture, pixels=clean, alpha=made.alpha, stored=None, metadata=metadata
+            )
             case = _Case(picture, seen, clean, list(made.notes))
         else:
             record, warnings = _record_of(picture, name)
             seen = observation(picture, name, request.problem, record)
             if request.problem.mask == "alpha":
                 picture = replace(picture, alpha=None)  # What was transparent is filled.
-            case = _Case(picture, seen, None, warnings + list(seen.warnings))
+            warnings = [*picture.notes, *warnings, *seen.warnings]
+            case = _Case(picture, seen, None, warnings)
         _check_scene(case.seen, name, max_pixels)
         return case
 

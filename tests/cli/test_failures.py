@@ -21,7 +21,8 @@ def make(folder: Path, scene: Bytes) -> None:
     (folder / "text.png").write_text("no picture")
     (folder / "empty.png").touch()
     (folder / "cut.png").write_bytes((folder / "photo.png").read_bytes()[:300])
-    PillowImage.fromarray(scene[:, :, 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    # 16 bits of colour in a form that no installation reads whole.
+    (folder / "deep.png").write_bytes(b"P6 48 32 65535\n" + bytes(48 * 32 * 6))
     frames = [PillowImage.fromarray(np.roll(scene, i, 0)) for i in (0, 9)]
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
     PillowImage.new("L", (10, 10), 255).save(folder / "small.png")
@@ -35,8 +36,10 @@ CASES = [
     (["text.png", "--task", "denoise"], 3, "not a picture", "Readable are"),
     (["empty.png", "--task", "denoise"], 3, "empty.png is empty", "Check"),
     (["cut.png", "--task", "denoise"], 3, "cut.png is damaged", "again"),
-    (["deep.png", "--task", "denoise"], 3, "has 16 bits per channel", "eight.png"),
-    (["moving.gif", "--task", "denoise"], 3, "holds 2 pictures", "magick"),
+    (["deep.png", "--task", "denoise"], 3, "has 16 bits per channel", "--bit-depth 8"),
+    (["moving.gif", "--task", "denoise"], 3, "holds 2 pictures", "--page 1"),
+    (["moving.gif", "--task", "denoise", "--page", "3"], 3, "no picture 3", "--page 1"),
+    (["photo.png", "--task", "denoise", "--bit-depth", "16", "-o", "x.jpg"], 4, "8 bits", "png"),
     (["nothing.png", "--task", "denoise"], 3, "no such file", "Check the path"),
     (["sub", "--task", "denoise"], 3, "sub is a folder", "sub/*.png"),
     (["photo.png", "--task", "denoise", "--max-pixels", "1k"], 3, "48x32 pixels", "1536"),
