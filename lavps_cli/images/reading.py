@@ -22,6 +22,7 @@ from lavps_cli.images.picture import (
     Plane,
     Values,
     from_levels,
+    held_depth,
     is_writable,
 )
 
@@ -118,15 +119,17 @@ def _read(
 ) -> _File:
     with open_image(stream, head, name, max_pixels, page) as file:
         kind = "JPEG" if file.format == "MPO" else file.format or ""
+        bits = deep.bits_of(file, head)  # Before the texts are read, which decodes a PNG.
         metadata, orientation, record = read_metadata(file)
-        bits = deep.bits_of(file, head)
         if bits > 8 and _is_whole(kind, name, bits, may_cut):
             values, transparent = deep.decode(_all(stream), kind, bits, (page or 1) - 1, max_pixels)
-            if values.shape[:2] != (file.height, file.width):
+            if sorted(values.shape[:2]) != sorted(file.size):
                 raise ValueError("its parts contradict each other")
             mode = "RGB"
         else:
             mode, values, transparent = _shallow(file)
+            if kind == "TIFF":
+                orientation = 1  # Pillow has turned it.
             if file.mode == "LAB":
                 metadata = replace(metadata, icc=b"")  # Pillow has followed it.
     return _File(
@@ -190,6 +193,12 @@ def _upright(values: Values, orientation: int) -> Values:
     return np.ascontiguousarray(values)
 
 
+def _result_format(kind: str, depth: int) -> str:
+    """Return the format that a file's result has if nothing is asked: its own, if that holds it."""
+    own = next((name for name, entry in FORMATS.items() if entry.pillow == kind), "png")
+    return own if is_writable(own) and held_depth(own, depth) == depth else "png"
+
+
 def _picture(file: _File, name: str) -> Picture:
     values = _upright(file.values, file.orientation)
     colours = np.ascontiguousarray(values[:, :, :-1]) if file.transparent else values
@@ -216,12 +225,12 @@ def _picture(file: _File, name: str) -> Picture:
     pixels = from_levels(shown)
     if values.dtype == np.float32:
         pixels = check_floats(pixels, name, _SCALE)
-    format_name = next((key for key, entry in FORMATS.items() if entry.pillow == file.kind), "png")
+    depth = _DEPTHS[values.dtype.itemsize]
     return Picture(
         pixels,
         alpha,
-        format=format_name if is_writable(format_name) else "png",
-        depth=_DEPTHS[values.dtype.itemsize],
+        format=_result_format(file.kind, depth),
+        depth=depth,
         metadata=metadata,
         record=file.record,
         stored=stored,

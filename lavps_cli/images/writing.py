@@ -90,7 +90,8 @@ def encode(
         if format_name in ("jpg", "webp", "avif"):
             options["quality"] = quality
         if format_name in ("jpg", "avif"):
-            options["subsampling"] = "4:4:4"
+            grey = format_name == "avif" and picture.grey and picture.alpha is None
+            options["subsampling"] = "4:0:0" if grey else "4:4:4"
         stream = io.BytesIO()
         _image(values).save(stream, FORMATS[format_name].pillow, **options)
         return stream.getvalue()
