@@ -187,7 +187,7 @@ def bits(deep: dict[int, Callable[[], bytes]], eight: bool) -> str:
 def fate(before: object, after: object) -> str:
     """Return what a table says of something that a file may hold."""
     if not before:
-        return "–"
+        return "-"
     return "kept" if after else "lost"
 
 
@@ -219,18 +219,19 @@ def is_upright(content: bytes) -> bool:
     return values.shape == TALL and bool(values[0, 5] > values[-1, 5] + 50)
 
 
-def row(name: str) -> str:
-    encoder, options, deep, _ = FILES[name]
+def row(name: str, deep: bool = True) -> str:
+    encoder, options, makers, _ = FILES[name]
+    makers = makers if deep else {}
     if encoder is None:
-        picture = load_picture(next(iter(deep.values()))(), "in")
-        cells = [picture.format, "L, RGB", bits(deep, False), *["–"] * 6]
+        picture = load_picture(next(iter(makers.values()))(), "in")
+        cells = [picture.format, "L, RGB", bits(makers, False), *["-"] * 6]
         return f"| {name} | {' | '.join(cells)} |"
     source = encoder(image("RGB"), options_of(name, options))
     format_name, result = restored(source)
     before, after = said(source), said(result)
     assert not after["lying"]
     upright = fate("exif" in options, is_upright(result)).replace("kept", "turned")
-    cells = [format_name, colours(encoder), bits(deep, True)]
+    cells = [format_name, colours(encoder), bits(makers, True)]
     cells += [fate(before[key], after[key]) for key in ("profile", "exif", "xmp", "dpi", "texts")]
     return f"| {name} | {' | '.join([*cells, upright])} |"
 
@@ -250,9 +251,14 @@ def test_the_readme_lists_every_format() -> None:
     assert list(rows()) == list(FILES)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if is_here(name)])
+@pytest.mark.parametrize("name", FILES)
 def test_the_readme_tells_what_comes_out(name: str) -> None:
-    assert rows()[name] == row(name), "run: python tests/test_formats.py"
+    if name == "HEIC" and not is_here(name):
+        pytest.skip("needs pillow-heif")
+    told, found = rows()[name].split(" | "), row(name, deep=is_here(name)).split(" | ")
+    if not is_here(name):
+        told[3] = found[3]  # Deep files cannot be made here.
+    assert told == found, "run: python tests/test_formats.py"
 
 
 @pytest.mark.skipif(find_spec("pillow_heif") is not None, reason="the reader is here")

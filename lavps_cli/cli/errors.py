@@ -1,6 +1,7 @@
 """Errors as text: what, then what to do; never a traceback for what the user can act on."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -73,6 +74,8 @@ def _silence_stdout() -> None:
 def run(app: typer.Typer) -> NoReturn:
     """Run the application as a program."""
     signal.signal(signal.SIGTERM, _terminated)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # Names come out as the bytes they are.
     try:
         code = app(standalone_mode=False)
     except typer.Abort:

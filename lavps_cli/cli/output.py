@@ -12,8 +12,11 @@ from lavps_cli.errors import UsageError
 
 
 def json_line(values: dict[str, Any]) -> None:
-    """Print one JSON object."""
-    typer.echo(json.dumps({"schema": 1} | values, ensure_ascii=False))
+    """Print one JSON object; in ASCII escapes where a name is no Unicode."""
+    text = json.dumps({"schema": 1} | values, ensure_ascii=False)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        text = json.dumps({"schema": 1} | values)
+    typer.echo(text)
     sys.stdout.flush()
 
 

@@ -1,5 +1,6 @@
 """Pictures to files: whole or not at all."""
 
+import hashlib
 import io
 import os
 import struct
@@ -25,6 +26,9 @@ from lavps_cli.images.picture import (
 )
 from lavps_cli.images.png import encode_deep_png
 from lavps_cli.images.tiff import encode_tiff
+
+_LONGEST = 240
+"""Bytes of a name that still has room for `.` and `.part`."""
 
 
 def format_of(path: Path) -> str:
@@ -135,6 +139,21 @@ def encode_deep(values: Plane) -> bytes:
     return stream.getvalue()
 
 
+def check_name(path: Path) -> None:
+    """Check that the system knows such names at all.
+
+    Raises:
+        OutputError: It does not.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # `check_target` tells.
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(f"no file can be called {path}: {reason}.", "Choose:  -o NAME") from error
+
+
 def check_target(path: Path) -> None:
     """Check, before the work, that a file can be written.
 
@@ -150,13 +169,21 @@ def check_target(path: Path) -> None:
         raise OutputError(f"{folder} may not be written to.", "Choose another place:  -o DIR/")
 
 
+def _part_of(path: Path) -> Path:
+    """Return the name of an unfinished file; long names leave no room for more letters."""
+    name = path.name
+    if len(os.fsencode(name)) > _LONGEST:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return path.with_name(f".{name}.part")
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, through `.{name}.part` beside it.
 
     Raises:
         OutputError: It cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = _part_of(path)
     try:
         try:
             part.write_bytes(content)

@@ -7,7 +7,7 @@ from pathlib import Path
 from lavps_cli.catalog import ExistingName
 from lavps_cli.errors import OutputError, UsageError
 from lavps_cli.images.picture import FORMATS, Picture, held_depth
-from lavps_cli.images.writing import check_format, check_target, format_of
+from lavps_cli.images.writing import check_format, check_name, check_target, format_of
 from lavps_cli.pipeline.requests import Output
 
 STDIO = "-"
@@ -73,9 +73,16 @@ def check_outputs(
 def _template(output: str) -> str:
     if "{" in output or output == STDIO:
         return output
-    if output.endswith(("/", "\\")) or Path(output).is_dir():
+    if output.endswith(("/", "\\")) or _is_folder(output):
         return f"{output.rstrip('/') or '/'}/{{stem}}.{{ext}}"
     return output
+
+
+def _is_folder(output: str) -> bool:
+    try:
+        return Path(output).is_dir()
+    except OSError:  # A name too long: `check_name` tells.
+        return False
 
 
 def plan_targets(
@@ -186,6 +193,7 @@ def claim(
         OutputError: One may not be written.
     """
     for path in targets.all:
+        check_name(path)
         place = path.resolve()
         if place in inputs:
             raise OutputError(f"{path} would replace an input.", "Write elsewhere:  -o DIR/")

@@ -201,3 +201,16 @@ def test_signals(
     assert out == ""
     assert "Traceback" not in err
     assert listed(photo.parent) == ["photo.png"]
+
+
+def test_names_that_are_no_unicode_come_out_as_they_are(photo: Path) -> None:
+    name = b"latin-\xe9.png"
+    photo.rename(photo.with_name(os.fsdecode(name)))
+    done = subprocess.run(
+        [*PROGRAM, "degrade", name, "--scale", "2"],
+        cwd=photo.parent,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"latin-\xe9.degraded.png\n"
