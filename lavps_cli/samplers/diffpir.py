@@ -24,8 +24,9 @@ class DiffpirOptions:
 
     num_steps: int = 100
     """K, diffusion steps."""
-    strength: float = 7.0
-    """lambda: weight of the denoised picture against the observation."""
+    strength: float = 1.75
+    """lambda: weight of the denoised picture against the observation. It is the published 7: there
+    sigma_y is of pictures in [0, 1], half of what it is here."""
     zeta: float = 0.3
     """Share of new noise."""
 
