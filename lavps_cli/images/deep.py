@@ -1,6 +1,7 @@
 """Pictures of more than 8 bits per channel, which Pillow would cut: the extra `deep`."""
 
 import io
+import logging
 from importlib.util import find_spec
 from typing import Any
 
@@ -119,6 +120,7 @@ def decode_tiff(content: bytes, number: int, max_pixels: int) -> tuple[Values, b
     """
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # What is wrong, errors tell.
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages[number]
         assert isinstance(page, tifffile.TiffPage)

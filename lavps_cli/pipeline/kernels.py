@@ -2,12 +2,14 @@
 
 import io
 import re
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from lavps_cli.errors import DataError, LavpsError, UsageError
@@ -108,20 +110,30 @@ def _file_values(spec: str) -> torch.Tensor:
     if path.stat().st_size > _MAX_BYTES:
         raise DataError(f"{path} is too large for a kernel.", "Check that the file is a kernel.")
     try:
-        if suffix == ".txt":
-            text = path.read_text(encoding="utf-8").replace(",", " ")
-            values = np.loadtxt(io.StringIO(text), ndmin=2, dtype=np.float64)
-        elif suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        else:
-            values = _member(path, member)
-        return torch.from_numpy(np.asarray(values, dtype=np.float64))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.from_numpy(_array(path, suffix, member))
     except LavpsError:
         raise
-    except (ValueError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except Exception as error:  # Readers of arrays throw anything at damaged files.
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path} holds no kernel: {error}", "Expected is one matrix of numbers."
+            f"{path} holds no kernel: {reason[:200]}", "Expected is one matrix of numbers."
         ) from error
+
+
+def _array(path: Path, suffix: str, member: str) -> npt.NDArray[np.float64]:
+    """Return the numbers in a file; whatever its reader throws."""
+    if suffix == ".txt":
+        text = path.read_text(encoding="utf-8").replace(",", " ")
+        if not text.strip():
+            raise ValueError("it is empty")
+        values = np.loadtxt(io.StringIO(text), ndmin=2, dtype=np.float64)
+    elif suffix == ".npy":
+        values = np.load(path, allow_pickle=False)
+    else:
+        values = _member(path, member)
+    return np.asarray(values, dtype=np.float64)
 
 
 def _member(path: Path, member: str) -> Any:
