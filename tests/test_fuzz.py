@@ -96,17 +96,24 @@ def pictures() -> list[bytes]:
         found.append(saved(image, kind, **options))
     again = {"save_all": True, "append_images": [colour.rotate(90), colour]}
     found += [saved(colour, kind, **again) for kind in ("PNG", "GIF", "TIFF", "WEBP")]
-    for deep in (values[:, :, :3].astype(np.uint16) * 257, (values[:, :, 0] / 255).astype("f4")):
-        for options in ({}, {"tile": (16, 16)}, {"compression": "zlib", "predictor": True}):
-            stream = io.BytesIO()
-            tifffile.imwrite(stream, deep, **options)
-            found.append(stream.getvalue())
+    for deep in deeper(values):
+        found += [written(deep), written(deep, tile=(16, 16)), written(deep, compression="zlib")]
     return [*found, *arrays(), *optional(colour, values)]
 
 
 def saved(image: PillowImage.Image, kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def deeper(values: Any) -> list[Any]:
+    return [values[:, :, :3].astype(np.uint16) * 257, (values[:, :, 0] / 255).astype("f4")]
+
+
+def written(values: Any, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, values, **options)
     return stream.getvalue()
 
 
@@ -128,6 +135,7 @@ def optional(colour: PillowImage.Image, values: Any) -> list[bytes]:
         found.append(bytes(imagecodecs.png_encode(values.astype(np.uint16) * 257)))
         ten = values[:, :, :3].astype(np.uint16) * 4
         found.append(bytes(imagecodecs.avif_encode(ten, bitspersample=10)))
+        found += [written(deep, compression="zlib", predictor=True) for deep in deeper(values)]
     except ImportError:
         pass
     try:
