@@ -4,7 +4,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,6 @@ def flow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lavps_cli.models.flow import CHANNELS_IN, CHANNELS_OUT, FlowConfig, FlowNetwork
     from lavps_cli.models.hdit import HDiTConfig
     from lavps_cli.models.hdit_layers import LevelConfig
-    from lavps_cli.weights.amortised import describe_flow
     from lavps_cli.weights.checkpoint import save
 
     backbone = HDiTConfig(
@@ -110,7 +109,7 @@ def flow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = FlowConfig(backbone=backbone, levels=1, depth=1, width=8)
     about = {"schedule": "flow", "image_size": 16, "local": True, "operators": ["denoise+0.1"]}
     folder = tmp_path_factory.mktemp("weights") / "flow"
-    save(folder, FlowNetwork(config), about | {"kind": "aps", "model": describe_flow(config)})
+    save(folder, FlowNetwork(config), about | {"kind": "aps", "model": asdict(config)})
     return folder
 
 

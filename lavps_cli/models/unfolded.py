@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,11 +50,6 @@ class Unfolded(nn.Module):
     def weights(self, base: nn.Module) -> Mapping[str, Tensor]:
         """Return the adapted weights of the prior's network."""
         return self.adapter.weights(base)
-
-
-def describe_unfolded(config: UnfoldedConfig) -> dict[str, Any]:
-    """Return the configuration as config.json holds it."""
-    return {"rank": config.rank, "num_steps": config.num_steps, "jumps": config.jumps}
 
 
 def blank_plan(config: UnfoldedConfig) -> tuple[Tensor, Tensor]:

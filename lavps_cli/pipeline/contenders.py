@@ -29,12 +29,9 @@ class Contender:
 
     def seen(self, family: Family) -> bool | None:
         """Return whether its networks were trained on such operators, None if nothing says so."""
-        if catalog.sampler(self.method).trained is not None:
-            operators = self.weights.config.get("operators")
-        elif self.weights.inference_folder is not None:
-            operators = read_config(self.weights.inference_folder).get("operators")
-        else:
-            return None
+        trained = catalog.sampler(self.method).trained is not None
+        config = self.weights.config if trained else self.weights.inference_config
+        operators = config.get("operators")
         if not isinstance(operators, list):
             return None
         return any(covers(str(trained), family.name) for trained in operators)

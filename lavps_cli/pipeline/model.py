@@ -22,7 +22,7 @@ from lavps_cli.pipeline.priors import FolderPrior, Prior, own_prior
 from lavps_cli.pipeline.requests import Compute
 from lavps_cli.pipeline.results import Listener
 from lavps_cli.samplers.latino import Plan
-from lavps_cli.weights.amortised import chain_of, load_unfolded
+from lavps_cli.weights.amortised import load_chain
 from lavps_cli.weights.architectures import NetworkDenoiser
 from lavps_cli.weights.checkpoint import digest, read_config
 from lavps_cli.weights.index import beside_of, resolve
@@ -77,12 +77,20 @@ class Weights:
     def config(self) -> dict[str, Any]:
         return self.prior.config
 
+    @property
+    def any_scale(self) -> bool:
+        """Whether a reduced picture is to the prior a picture like any other."""
+        return bool(self.config.get("local"))
+
     @cached_property
+    def inference_config(self) -> dict[str, Any]:
+        """What is known of the inference model, nothing without one."""
+        return read_config(self.inference_folder) if self.inference_folder is not None else {}
+
+    @property
     def switch_ratio(self) -> float | None:
         """r_switch of the inference model's training, None without one."""
-        if self.inference_folder is None:
-            return None
-        value = read_config(self.inference_folder).get("switch_ratio")
+        value = self.inference_config.get("switch_ratio")
         return float(value) if isinstance(value, int | float) else None
 
     @property
@@ -98,11 +106,9 @@ class Weights:
         return next(name for name, value in _DTYPES.items() if value == self.autocast)
 
     @property
-    def inference_kind(self) -> str | None:
-        """What was trained for the prior: inference, latino."""
-        if self.inference_folder is None:
-            return None
-        return str(read_config(self.inference_folder).get("kind"))
+    def _unfolded(self) -> bool:
+        """Whether what was trained for the prior adapts it to a chain."""
+        return self.inference_config.get("kind") == "latino"
 
     @cached_property
     def _denoiser(self) -> Denoiser | Trained:
@@ -112,13 +118,8 @@ class Weights:
     def _chain(self) -> tuple[Denoiser | Trained, Plan | None]:
         """Return what samples, and the plan of an unfolded chain if there is one."""
         denoiser, plan = self.prior.open(self.device, self.autocast), None
-        if self.inference_folder is not None and self.inference_kind == "latino":
-            if not isinstance(denoiser, NetworkDenoiser):
-                raise WeightsError(
-                    f"{self.inference_folder} adapts an HDiT, which this prior is not.",
-                    "Use:  --inference none",
-                )
-            denoiser, plan = chain_of(denoiser, load_unfolded(self.inference_folder, denoiser))
+        if self.inference_folder is not None and self._unfolded:
+            denoiser, plan = load_chain(self.inference_folder, denoiser)
         if self.compiled and isinstance(denoiser, NetworkDenoiser | Trained):
             compile_network(denoiser.network)
         return denoiser, plan
@@ -126,9 +127,7 @@ class Weights:
     @cached_property
     def _inference(self) -> Starts | None:
         denoiser = self._denoiser
-        if self.inference_folder is None or self.inference_kind == "latino":
-            return None
-        if isinstance(denoiser, Trained):
+        if self.inference_folder is None or self._unfolded or isinstance(denoiser, Trained):
             return None
         label = self.prior.label if isinstance(self.prior, FolderPrior) else None
         model = load_starts(
@@ -147,8 +146,8 @@ class Weights:
         """Return how a picture of that size is cut; None chooses."""
         size = self.config.get("image_size", 64)
         if tile is None:
-            local = bool(self.config.get("local"))
-            tile = (0 if height * width <= WHOLE_PIXELS else LOCAL_TILE) if local else size
+            small = height * width <= WHOLE_PIXELS
+            tile = (0 if small else LOCAL_TILE) if self.any_scale else size
         if overlap is None:
             overlap = LOCAL_OVERLAP if tile == LOCAL_TILE else tile // 4
         return Tiling(tile, overlap)
@@ -156,7 +155,6 @@ class Weights:
     def model(self, tiling: Tiling) -> Model:
         """Return the networks for pictures of any size."""
         tile, overlap = tiling.tile, tiling.overlap
-        any_scale = bool(self.config.get("local"))
         denoiser = self._denoiser
         if isinstance(denoiser, Trained):
             return Model(denoiser.tiled(tile, overlap), device=self.device)
@@ -164,7 +162,9 @@ class Weights:
         inference = self._inference
         if inference is not None:
             inference = inference.tiled(tile, overlap)
-        return Model(prior, inference, self._chain[1], self.switch_ratio, self.device, any_scale)
+        return Model(
+            prior, inference, self._chain[1], self.switch_ratio, self.device, self.any_scale
+        )
 
 
 def open_weights(compute: Compute, method: str = "lavps") -> Weights:

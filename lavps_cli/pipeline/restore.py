@@ -347,7 +347,7 @@ class _Run:
         nfe, nbe = expected_evaluations(self.request.sampling.method, options, warm=warm)
         problem = Likelihood(seen.y, seen.A, seen.sigma_y)
         method = catalog.sampler(self.request.sampling.method)
-        any_scale = bool(self.weights.config.get("local")) and method.trained is None
+        any_scale = self.weights.any_scale and method.trained is None
         if any_scale and self.request.sampling.coarse and reduced(problem) is not None:
             nfe, nbe = (round(n * (1 + 1 / FACTOR**2)) for n in (nfe, nbe))
         return Result(

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import torch
 
-from lavps_cli.errors import UsageError, WeightsError
+from lavps_cli.errors import UsageError
 from lavps_cli.models.adm import Adm, AdmConfig
 from lavps_cli.models.discrete import Betas, DiscreteDenoiser, Prediction
+from lavps_cli.weights.damaged import undescribed
 
-_DAMAGED = "The folder may be damaged, or made by another version of lavps."
 _MAX_PARAMETERS, _MAX_BLOCKS = 4_000_000_000, 512
 
 
@@ -47,17 +47,12 @@ def adm_config(raw: Mapping[str, Any]) -> AdmConfig:
             raise UsageError(f"widths are {values['widths']}.")
         return AdmConfig(**values)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, UsageError) as error:
-        raise WeightsError(f"config.json does not describe a UNet: {error}", _DAMAGED) from error
+        raise undescribed("a UNet", error) from error
 
 
 def _whole(name: str, value: Any) -> None:
     if type(value) is not int or not 0 <= value <= 1 << 16:
         raise UsageError(f"{name} is {value!r}.")
-
-
-def describe_adm(config: AdmConfig) -> dict[str, Any]:
-    """Return the `model` entry of config.json."""
-    return asdict(config)
 
 
 def describe_process(betas: Betas, prediction: str, clip: float | None) -> dict[str, Any]:
@@ -88,9 +83,7 @@ def discrete_denoiser(
         if clip is not None and not 0 < float(clip) < float("inf"):
             raise UsageError(f"clip is {clip!r}.")
     except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise WeightsError(
-            f"config.json does not describe the process: {error}", _DAMAGED
-        ) from error
+        raise undescribed("the process", error) from error
     return DiscreteDenoiser(
         network, schedule, betas.log_ratios(), cast(Prediction, prediction),
         None if clip is None else float(clip), multiple, autocast, label,

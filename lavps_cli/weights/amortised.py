@@ -1,7 +1,7 @@
 """Folders of samplers that were trained: flows (APS), and adapters of a prior (LATINO)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ from lavps_cli.models.hdit import HDiT
 from lavps_cli.models.preconditioning import PreconditionedDenoiser
 from lavps_cli.models.unfolded import Unfolded, UnfoldedConfig, blank_plan
 from lavps_cli.samplers.latino import Plan
-from lavps_cli.weights.architectures import NetworkDenoiser, schedule_of
+from lavps_cli.weights.architectures import schedule_of
 from lavps_cli.weights.checkpoint import expect, filled
+from lavps_cli.weights.damaged import undescribed
 from lavps_cli.weights.hdit import network_config
-
-_DAMAGED = "The folder may be damaged, or made by another version of lavps."
 
 
 def load_flow(
@@ -45,20 +44,15 @@ def flow_config(raw: Mapping[str, Any]) -> FlowConfig:
     numbers = _numbers(raw, {"levels": 6, "depth": 64, "width": 4096}, other={"backbone"})
     shape = network_config(backbone if isinstance(backbone, dict) else {})
     if (shape.in_channels, shape.out_channels) != (CHANNELS_IN, CHANNELS_OUT):
-        raise WeightsError(
-            f"config.json: the backbone has {shape.in_channels} channels in and "
-            f"{shape.out_channels} out; that of a flow has {CHANNELS_IN} and {CHANNELS_OUT}.",
-            _DAMAGED,
+        raise undescribed(
+            "a flow",
+            f"the backbone has {shape.in_channels} channels in and {shape.out_channels} out; "
+            f"that of a flow has {CHANNELS_IN} and {CHANNELS_OUT}.",
         )
     return FlowConfig(backbone=shape, **numbers)
 
 
-def describe_flow(config: FlowConfig) -> dict[str, Any]:
-    """Return the `model` entry of config.json."""
-    return asdict(config)
-
-
-def load_unfolded(folder: Path, prior: NetworkDenoiser) -> Unfolded:
+def load_unfolded(folder: Path, prior: object) -> Unfolded:
     """Return what the chain of a folder learnt, for the prior it was trained with.
 
     Raises:
@@ -66,11 +60,12 @@ def load_unfolded(folder: Path, prior: NetworkDenoiser) -> Unfolded:
     """
     config = expect(folder, "latino")
     shape = unfolded_config(config["model"])
-    if not isinstance(prior.network, HDiT):
+    network = prior.network if isinstance(prior, PreconditionedDenoiser) else None
+    if not isinstance(network, HDiT):
         raise WeightsError(
             f"{folder} adapts an HDiT, which this prior is not.", "Use:  --inference none"
         )
-    made: Unfolded = filled(lambda: Unfolded(prior.network, shape, *blank_plan(shape)), folder)
+    made: Unfolded = filled(lambda: Unfolded(network, shape, *blank_plan(shape)), folder)
     return made
 
 
@@ -83,14 +78,15 @@ def unfolded_config(raw: Mapping[str, Any]) -> UnfoldedConfig:
     return UnfoldedConfig(**_numbers(raw, {"rank": 4096, "num_steps": 1024, "jumps": 1024}))
 
 
-def chain_of(prior: NetworkDenoiser, unfolded: Unfolded) -> tuple[NetworkDenoiser, Plan]:
-    """Return the prior with the adapter merged into its weights, and the plan.
+def load_chain(folder: Path, prior: object) -> tuple[PreconditionedDenoiser, Plan]:
+    """Return the prior with the adapter of a folder merged into its weights, and the plan.
 
     Raises:
-        WeightsError: The prior is no HDiT.
+        WeightsError: The folder cannot be used, or not with this prior.
     """
-    network = prior.network
+    unfolded = load_unfolded(folder, prior)
     assert isinstance(prior, PreconditionedDenoiser)
+    network = prior.network
     assert isinstance(network, HDiT)
     device = next(network.parameters()).device
     with torch.no_grad():
@@ -113,9 +109,6 @@ def _numbers(
         if type(raw.get(name)) is not int or not 1 <= raw[name] <= most
     ]
     if unknown or wrong:
-        raise WeightsError(
-            "config.json does not describe a network: "
-            + "; ".join([*wrong, *(f"unknown entry {name}" for name in sorted(unknown))]),
-            _DAMAGED,
-        )
+        faults = [*wrong, *(f"unknown entry {name}" for name in sorted(unknown))]
+        raise undescribed("a network", "; ".join(faults))
     return {name: raw[name] for name in greatest}

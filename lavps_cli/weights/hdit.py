@@ -3,10 +3,11 @@
 from dataclasses import asdict, fields
 from typing import Any, get_args
 
-from lavps_cli.errors import UsageError, WeightsError
+from lavps_cli.errors import UsageError
 from lavps_cli.models.attention import AttentionKind
 from lavps_cli.models.hdit import HDiT, HDiTConfig
 from lavps_cli.models.hdit_layers import LevelConfig
+from lavps_cli.weights.damaged import undescribed
 
 _MAX_PARAMETERS, _MAX_LAYERS, _MAX_LEVELS, _MAX_MULTIPLE = 4_000_000_000, 1024, 12, 4096
 _MOST = {"window": 64}
@@ -38,10 +39,7 @@ def network_config(raw: dict[str, Any]) -> HDiTConfig:
         config = HDiTConfig(**{**raw, "levels": levels})
         _check_size(config)
     except (KeyError, TypeError, AttributeError, UsageError) as error:
-        raise WeightsError(
-            f"config.json does not describe a network: {error}",
-            "The folder may be damaged, or made by another version of lavps.",
-        ) from error
+        raise undescribed("a network", error) from error
     return config
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from lavps_cli.core.schedule import Schedule
-from lavps_cli.errors import UsageError, WeightsError
+from lavps_cli.errors import UsageError
 from lavps_cli.models.score import ScoreDenoiser
+from lavps_cli.weights.damaged import undescribed
 
 
 def describe_score(sigma_min: float, sigma_max: float) -> dict[str, Any]:
@@ -35,7 +36,4 @@ def score_denoiser(
         low, high = float(process["sigma_min"]), float(process["sigma_max"])
         return ScoreDenoiser(network, schedule, low, high, multiple, autocast)
     except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise WeightsError(
-            f"config.json does not describe the process: {error}",
-            "The folder may be damaged, or made by another version of lavps.",
-        ) from error
+        raise undescribed("the process", error) from error

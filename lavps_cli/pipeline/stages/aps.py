@@ -1,6 +1,7 @@
 """`--stage aps`: a conditional flow, by the reverse KL from observations alone."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lavps_cli.training.aps import ApsObjective
 from lavps_cli.training.families import Family
 from lavps_cli.training.networks import flow_config
 from lavps_cli.training.rows import Batches
-from lavps_cli.weights.amortised import describe_flow, load_flow
+from lavps_cli.weights.amortised import load_flow
 from lavps_cli.weights.architectures import NetworkDenoiser
 
 
@@ -44,7 +45,7 @@ def _about(setup: Setup) -> dict[str, Any]:
     network = setup.network
     assert isinstance(network, FlowNetwork)
     local = network.config.backbone.is_local
-    return {"local": local, "model": describe_flow(network.config)}
+    return {"local": local, "model": asdict(network.config)}
 
 
 def _restore(

@@ -1,6 +1,7 @@
 """`--stage latino`: an adapter and a plan that make the prior a sampler of nine evaluations."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lavps_cli.errors import UsageError
 from lavps_cli.models.critic import Critic
 from lavps_cli.models.hdit import HDiT
 from lavps_cli.models.preconditioning import PreconditionedDenoiser
-from lavps_cli.models.unfolded import Unfolded, UnfoldedConfig, describe_unfolded
+from lavps_cli.models.unfolded import Unfolded, UnfoldedConfig
 from lavps_cli.pipeline.requests import TrainingRequest
 from lavps_cli.pipeline.stages.stage import Setup, Stage
 from lavps_cli.samplers.latino import default_plan, latino
@@ -60,8 +61,7 @@ def _about(setup: Setup) -> dict[str, Any]:
     prior, network = _hdit(setup.prior).network, setup.network
     assert isinstance(prior, HDiT)
     assert isinstance(network, Players)
-    shape = describe_unfolded(network.unfolded.config)
-    return {"local": prior.config.is_local, "model": shape}
+    return {"local": prior.config.is_local, "model": asdict(network.unfolded.config)}
 
 
 def _restore(

@@ -4,6 +4,7 @@ Such a file is a bare state dict. The shape follows from the tensors; what does 
 the heads, their order and the noise schedule, is that of the published models.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from lavps_cli.errors import WeightsError
 from lavps_cli.models.adm import AdmConfig
 from lavps_cli.models.discrete import Betas
-from lavps_cli.weights.adm import describe_adm, describe_process
+from lavps_cli.weights.adm import describe_process
 from lavps_cli.weights.tensors import Contents, Foreign, tensors_of
 
 _SIZES = {
@@ -94,7 +95,7 @@ def _config(state: dict[str, Tensor]) -> dict[str, Any]:
     }
     if classes:
         about |= {"labels": classes, "no_label": None}
-    return about | {"model": describe_adm(config)}
+    return about | {"model": asdict(config)}
 
 
 def _enlarges(state: dict[str, Tensor], i: int) -> bool:
