@@ -32,6 +32,7 @@ WAITS = (1.0, 4.0)
 """Seconds before each further try where the Hub is busy."""
 _BUSY = (429, 500, 502, 503, 504)
 _BROKEN = ("RemoteProtocolError", "ReadError", "ReadTimeout")
+_TRANSPORTS = ("httpx", "httpx2", "httpcore", "requests")
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REFERENCE = re.compile(
     rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>[A-Za-z0-9][\w./-]{{0,199}}))?"
@@ -167,58 +168,65 @@ def push(folder: Path, repo: str, card: str, *, public: bool, message: str) -> s
 
 def _asked(ask: Callable[[], T], reference: Reference) -> T:
     """Return the Hub's answer, after a few tries where it is busy, or a clear error."""
-    from huggingface_hub import errors
-
     for wait in (*WAITS, None):
         try:
             return ask()
-        except errors.GatedRepoError as error:
-            raise WeightsError(
-                f"{reference} is only for those who accepted its conditions.",
-                "Accept them on its page, then set HF_TOKEN, or:  hf auth login",
-            ) from error
-        except errors.RepositoryNotFoundError as error:
-            raise WeightsError(
-                f"there is no repository {reference.repo} that you may read.",
-                "Check the name. A private one needs HF_TOKEN, or:  hf auth login",
-            ) from error
-        except errors.RevisionNotFoundError as error:
-            raise WeightsError(
-                f"{reference.repo} has no revision {reference.revision!r}.",
-                "A branch, a tag or a commit:  user/repo@main",
-            ) from error
-        except errors.HfHubHTTPError as error:
-            status = error.response.status_code
-            if status in _BUSY and wait is not None:
-                time.sleep(wait)
-                continue
-            if status in (401, 403):
-                raise WeightsError(
-                    f"the Hub refuses {reference}: {status}.",
-                    "Set HF_TOKEN to a token that may do it, or:  hf auth login",
-                ) from error
-            raise _unreachable(reference, f"it answers {status}") from error
-        except (errors.HFValidationError, OSError, RuntimeError) as error:
-            cause = error.__cause__
-            busy = getattr(getattr(cause, "response", None), "status_code", None) in _BUSY
-            if busy and wait is not None:
-                time.sleep(wait)
-                continue
-            told = str(cause or error).strip().splitlines()
-            raise _unreachable(reference, told[0] if told else type(error).__name__) from error
-        except Exception as error:  # Of the transport, which differs between versions.
-            if type(error).__module__.partition(".")[0] not in (
-                "httpx",
-                "httpx2",
-                "httpcore",
-                "requests",
-            ):
-                raise
-            if type(error).__name__ in _BROKEN and wait is not None:
-                time.sleep(wait)  # What was received is gone on with.
-                continue
-            raise _unreachable(reference, str(error) or type(error).__name__) from error
+        except Exception as error:
+            if wait is None or not _may_pass(error):
+                told = _told(error, reference)
+                if told is None:
+                    raise
+                raise told from error
+            time.sleep(wait)  # What was received is gone on with.
     raise AssertionError("unreachable")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether the same question may be answered in a while."""
+    cause = error.__cause__ or error
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    broken = _of_transport(error) and type(error).__name__ in _BROKEN
+    return status in _BUSY or broken
+
+
+def _told(error: Exception, reference: Reference) -> WeightsError | None:
+    """Return what a user is told, None where the error is not the Hub's."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return WeightsError(
+            f"{reference} is only for those who accepted its conditions.",
+            "Accept them on its page, then set HF_TOKEN, or:  hf auth login",
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return WeightsError(
+            f"there is no repository {reference.repo} that you may read.",
+            "Check the name. A private one needs HF_TOKEN, or:  hf auth login",
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return WeightsError(
+            f"{reference.repo} has no revision {reference.revision!r}.",
+            "A branch, a tag or a commit:  user/repo@main",
+        )
+    if isinstance(error, errors.HfHubHTTPError):
+        status = error.response.status_code
+        if status in (401, 403):
+            return WeightsError(
+                f"the Hub refuses {reference}: {status}.",
+                "Set HF_TOKEN to a token that may do it, or:  hf auth login",
+            )
+        return _unreachable(reference, f"it answers {status}")
+    if isinstance(error, errors.HFValidationError | OSError | RuntimeError):
+        lines = str(error.__cause__ or error).strip().splitlines()
+        return _unreachable(reference, lines[0] if lines else type(error).__name__)
+    if _of_transport(error):
+        return _unreachable(reference, str(error) or type(error).__name__)
+    return None
+
+
+def _of_transport(error: Exception) -> bool:
+    """Return whether an error comes from what the client talks through, by its version."""
+    return type(error).__module__.partition(".")[0] in _TRANSPORTS
 
 
 def _unreachable(reference: Reference, why: str) -> WeightsError:
