@@ -388,7 +388,7 @@ def found(model_folder: Path) -> dict[str, tuple[Target, list[bytes]]]:
 SHARES = {
     "images": 200,
     "masks": 60,
-    "program": 60,
+    "program": 20,
     "kernels": 60,
     "records": 60,
     "configs": 30,
@@ -410,7 +410,7 @@ def test_hostile_files(
     lent(model_folder, tmp_path)
     target, seeds = found[name]
     rng = np.random.default_rng(7)
-    outcomes = Counter(tried(target, seed, tmp_path) for seed in seeds)
+    outcomes = Counter(tried(target, seed, tmp_path) for seed in seeds[:9])
     assert outcomes["read"] > 0
     for i in range(SHARES[name]):
         outcomes[tried(target, mutated(seeds[i % len(seeds)], rng), tmp_path)] += 1

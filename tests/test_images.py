@@ -221,11 +221,14 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 def test_matrices_keep_their_units(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "f.tif", np.array([[0.25, 7]], np.float32))
-    assert load_matrix(tmp_path / "f.tif").tolist() == [[0.25, 7]]
+    assert load_matrix(tmp_path / "f.tif", 100).tolist() == [[0.25, 7]]
     PillowImage.fromarray(np.array([[3, 40000]], np.uint16)).save(tmp_path / "d.png")
-    assert load_matrix(tmp_path / "d.png").tolist() == [[3, 40000]]
+    assert load_matrix(tmp_path / "d.png", 100).tolist() == [[3, 40000]]
     PillowImage.new("RGBA", (1, 1), (255, 255, 255, 0)).save(tmp_path / "t.png")
-    assert load_matrix(tmp_path / "t.png").tolist() == [[0]]
+    assert load_matrix(tmp_path / "t.png", 100).tolist() == [[0]]
+    PillowImage.new("L", (11, 10)).save(tmp_path / "l.png")
+    with pytest.raises(DataError, match="11x10, larger"):
+        load_matrix(tmp_path / "l.png", 100)
 
 
 def test_formats_by_name() -> None:

@@ -86,10 +86,15 @@ def load_picture(
         return _picture(file, name)
 
 
-def load_matrix(path: Path, *, upright: bool = True) -> Plane:
+def load_matrix(path: Path, most: int, *, upright: bool = True) -> Plane:
     """Return the grey values of a picture, of any depth, in their own units.
 
     Transparent pixels count as black.
+
+    Args:
+        path: Of the file.
+        most: Pixels that are decoded at most.
+        upright: Whether its orientation is applied.
 
     Raises:
         DataError: The file is not such a picture.
@@ -99,6 +104,10 @@ def load_matrix(path: Path, *, upright: bool = True) -> Plane:
         opened(path, name) as (stream, head),
         open_image(stream, head, name, MAX_PIXELS, page=1) as file,
     ):
+        if file.width * file.height > most:
+            raise DataError(
+                f"{name} is {file.width}x{file.height}, larger than it can be meant.", "Shrink it."
+            )
         file = ImageOps.exif_transpose(file) if upright else file
         if file.mode in ("I;16", "I;16B", "I;16L", "I", "F", "L", "1"):
             values = np.asarray(file)

@@ -26,6 +26,7 @@ from lavps_cli.operators.kernels import (
 
 MAX_SIDE = 255
 _MAX_BYTES = 1 << 24
+_MAX_PIXELS = 1 << 20
 _NUMBER = r"\d+(?:\.\d+)?"
 FORMS = "a size (21), a spec (21@35, gaussian:15@2.5, disk:7, box:5) or an image/.npy file"
 
@@ -106,7 +107,7 @@ def _file_values(spec: str) -> torch.Tensor:
         )
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz", ".txt"):
-        return load_matrix(path, upright=False)
+        return load_matrix(path, _MAX_PIXELS, upright=False)
     if path.stat().st_size > _MAX_BYTES:
         raise DataError(f"{path} is too large for a kernel.", "Check that the file is a kernel.")
     try:

@@ -12,6 +12,8 @@ from lavps_cli.images.picture import Picture
 from lavps_cli.images.reading import load_matrix
 from lavps_cli.operators.inpainting import Mask, centre_mask, pixel_mask, rectangle_mask
 
+_MOST_AREA, _LEAST = 16, 1 << 20
+"""Times the picture's area that a mask may have, and pixels that it may have in any case."""
 DRAWS = ("centre", "rectangle", "pixels")
 
 
@@ -39,7 +41,7 @@ def read_mask(
             raise DataError(f"{name} has no transparency.", "Give a mask:  --mask FILE")
         fill = picture.alpha[0] < 0.5
     else:
-        values = load_matrix(Path(spec))
+        values = load_matrix(Path(spec), _MOST_AREA * width * height + _LEAST)
         if tuple(values.shape) != (height, width):
             if not resize:
                 h, w = values.shape
