@@ -155,6 +155,29 @@ def test_deep_tiffs_are_turned_too(scene: Bytes) -> None:
     assert np.array_equal(to_bytes(picture.pixels), np.rot90(scene, -1))
 
 
+@pytest.mark.parametrize("may_cut", [True, False])
+def test_numbers_without_a_white_are_refused(may_cut: bool) -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.zeros((4, 5), np.uint32))
+    with pytest.raises(DataError, match=r"read whole|32 bits"):
+        load_picture(stream.getvalue(), "in.tif", may_cut=may_cut)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_twelve_bits_reach_white(bits: int) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = np.array([[0, 2**bits - 1] * 4], np.uint16)
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        packed = imagecodecs.packints_encode(values.ravel(), bits)
+        writer.write(
+            iter([packed]), shape=values.shape, dtype="uint16", bitspersample=bits, rowsperstrip=1
+        )
+    picture = load_picture(stream.getvalue(), "in.tif")
+    assert picture.depth == 16
+    assert picture.pixels[0, 0, 0].tolist() == [-1, 1] * 4
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3), (3, 4, 5), (1, 4, 5)])
 def test_arrays_keep_what_noise_takes_beyond_black(shape: tuple[int, ...], dtype: str) -> None:

@@ -357,6 +357,8 @@ def tried(target: Target, content: bytes, folder: Path) -> str:
         outcome = "read"
     except LavpsError as error:
         outcome = type(error).__name__
+        if isinstance(error.__cause__, MemoryError) or "llocate" in str(error):
+            raise AssertionError("asked for more memory than there is") from error
     assert peak() - before < MEGABYTES, f"{peak() - before:.0f} MB more"
     assert sorted(folder.iterdir()) == files
     return outcome

@@ -129,7 +129,9 @@ def decode_tiff(content: bytes, number: int, max_pixels: int) -> tuple[Values, b
         photometric = int(page.photometric)
         if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
             raise UnsupportedError("its colours are neither grey nor RGB")
-        values = page.asarray()
+        if page.axes not in ("YX", "YXS", "SYX"):
+            raise UnsupportedError(f"its axes are {page.axes}")
+        values, bits = page.asarray(), int(page.bitspersample)
         if page.axes == "SYX":
             values = np.moveaxis(values, 0, -1)
         extra = [int(kind) for kind in page.extrasamples]
@@ -141,6 +143,8 @@ def decode_tiff(content: bytes, number: int, max_pixels: int) -> tuple[Values, b
     if values.dtype not in (np.uint8, np.uint16, np.float32):
         raise UnsupportedError(f"its values are {values.dtype}")
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.dtype == np.uint16 and bits < 16:
+        values = _widened(values, bits)
     top = 1 if values.dtype == np.float32 else np.iinfo(values.dtype).max
     if photometric == _WHITE_IS_ZERO:
         values = (top - values).astype(values.dtype)

@@ -19,7 +19,7 @@ Stream = io.BufferedReader | io.BytesIO
 
 _READ = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000", "HEIF")
 """Of Pillow's plugins; the others cut depths unseen, guess, or start programs."""
-_HEAD = 1 << 14
+_HEAD = 1 << 20
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 
@@ -89,15 +89,15 @@ def open_image(
     PillowImage.init()
     file = PillowImage.open(stream, formats=[kind for kind in _READ if kind in PillowImage.OPEN])
     check_size(file.size, name, max_pixels)
-    frames = getattr(file, "n_frames", 1)
-    if page is not None and page > frames:
-        raise DataError(f"{name} has no picture {page}: it holds {frames}.", "Take:  --page 1")
-    if page is not None and frames > 1:
-        file.seek(page - 1)
+    if page is not None:
+        try:
+            file.seek(page - 1)
+        except EOFError as error:
+            raise DataError(f"{name} has no picture {page}.", "Take:  --page 1") from error
         check_size(file.size, name, max_pixels)
-    # The second view of a phone's picture (MPO) is no page.
-    if page is None and frames > 1 and file.format != "MPO":
-        raise DataError(f"{name} holds {frames} pictures, not one.", "Take the first:  --page 1")
+    # Not counted, which may take long; and the second view of a phone's picture is no page.
+    elif getattr(file, "is_animated", False) and file.format != "MPO":
+        raise DataError(f"{name} holds several pictures.", "Take the first:  --page 1")
     return file
 
 

@@ -171,6 +171,8 @@ def _is_whole(kind: str, name: str, bits: int, may_cut: bool) -> bool:
 
 def _shallow(file: PillowImage.Image) -> tuple[str, Values, bool]:
     """Return what the colours are, 8-bit values (h, w, c), and whether the last are alpha."""
+    if file.mode == "I" and file.format == "TIFF":
+        raise deep.UnsupportedError("whole numbers of 32 bits have no white")
     if file.mode.startswith("I") or file.mode == "F":
         # Pillow would clip here.
         levels = np.asarray(file).astype(np.float64) * (255 / (1 if file.mode == "F" else 65535))

@@ -37,7 +37,7 @@ CASES = [
     (["empty.png", "--task", "denoise"], 3, "empty.png is empty", "Check"),
     (["cut.png", "--task", "denoise"], 3, "cut.png is damaged", "again"),
     (["deep.png", "--task", "denoise"], 3, "has 16 bits per channel", "--bit-depth 8"),
-    (["moving.gif", "--task", "denoise"], 3, "holds 2 pictures", "--page 1"),
+    (["moving.gif", "--task", "denoise"], 3, "holds several pictures", "--page 1"),
     (["moving.gif", "--task", "denoise", "--page", "3"], 3, "no picture 3", "--page 1"),
     (["photo.png", "--task", "denoise", "--bit-depth", "16", "-o", "x.jpg"], 4, "8 bits", "png"),
     (["nothing.png", "--task", "denoise"], 3, "no such file", "Check the path"),
