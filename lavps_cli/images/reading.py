@@ -158,7 +158,7 @@ def _is_whole(kind: str, name: str, bits: int, may_cut: bool) -> bool:
     Raises:
         DataError: It can be neither.
     """
-    if kind == "HEIF" or (kind in _DEEP and deep.is_installed()):
+    if kind in _DEEP and deep.is_installed():
         return True
     if may_cut:
         return False

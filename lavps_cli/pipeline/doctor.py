@@ -6,6 +6,7 @@ import platform
 import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from lavps_cli import __version__
 from lavps_cli.errors import LavpsError
+from lavps_cli.images import deep
 from lavps_cli.images.picture import FORMATS, is_writable
 from lavps_cli.models.trained import Trained
 from lavps_cli.pipeline.calibration import Calibration, load_all
@@ -47,6 +49,8 @@ class Diagnosis:
     versions: dict[str, str]
     formats: dict[str, bool]
     """Whether each can be written."""
+    extras: dict[str, bool]
+    """Whether 16 bits per channel (deep) and HEIC (heif) can be read."""
     devices: list[DeviceReport]
     models: dict[str, str]
     """Names and folders of the weights that are here."""
@@ -72,6 +76,7 @@ def diagnose() -> Diagnosis:
         ok=reports[0].ok,
         versions=versions,
         formats={name: is_writable(name) for name in FORMATS},
+        extras={"deep": deep.is_installed(), "heif": find_spec("pillow_heif") is not None},
         devices=reports,
         models={name: str(folder) for name, folder in bundled().items()},
         lpips=trunk_place(),

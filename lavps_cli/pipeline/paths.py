@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lavps_cli.catalog import ExistingName
 from lavps_cli.errors import OutputError, UsageError
+from lavps_cli.images import deep
 from lavps_cli.images.picture import FORMATS, Picture, held_depth
 from lavps_cli.images.writing import check_format, check_name, check_target, format_of
 from lavps_cli.pipeline.requests import Output
@@ -139,6 +140,11 @@ def plan_targets(
     if output.bit_depth != "auto":
         depth = int(output.bit_depth)
     check_format(format_name, alpha=picture.alpha is not None, depth=depth)
+    if depth == 16 and picture.stored is not None and not deep.is_installed():
+        raise OutputError(
+            "16 bits per channel of another colour profile cannot be calculated here.",
+            'Install:  pip install "lavps[deep]"      Do without:  --metadata strip',
+        )
     kept = path.suffix.lower() in FORMATS[format_name].suffixes
     ext = path.suffix[1:] if kept else FORMATS[format_name].suffixes[0][1:]
     values = {"dir": str(path.parent), "stem": path.stem, "ext": ext, "task": task}

@@ -55,19 +55,35 @@ def test_what_a_format_cannot_say_is_told(
     assert line["metadata"] == "partial"
 
 
+def turned_profile() -> bytes:
+    """Return a profile in which red means green, and green red."""
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return icc.replace(b"rXYZ", b"kXYZ").replace(b"gXYZ", b"rXYZ").replace(b"kXYZ", b"gXYZ")
+
+
+def test_deep_results_of_another_profile_need_the_extra(
+    restore: Lavps, photo: Path, scene: Bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deep, "is_installed", lambda: False)
+    PillowImage.fromarray(scene).save(photo, icc_profile=turned_profile())
+    refused = restore(photo, *DENOISE, "--bit-depth", "16")
+    assert refused.exit_code == 4
+    assert "lavps[deep]" in refused.stderr
+    stripped = restore(photo, *DENOISE, "--bit-depth", "16", "--metadata", "strip")
+    assert stripped.exit_code == 0
+
+
 def test_inpainting_keeps_known_pixels_of_another_profile(
     restore: Lavps, lines: Lines, photo: Path, scene: Bytes
 ) -> None:
-    icc = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    icc[:] = icc.replace(b"rXYZ", b"kXYZ").replace(b"gXYZ", b"rXYZ").replace(b"kXYZ", b"gXYZ")
-    path = photo.with_name("turned.png")
-    PillowImage.fromarray(scene).save(path, icc_profile=bytes(icc))
+    path, icc = photo.with_name("turned.png"), turned_profile()
+    PillowImage.fromarray(scene).save(path, icc_profile=icc)
     mask = np.zeros((32, 48), np.uint8)
     mask[10:20, 10:30] = 255
     PillowImage.fromarray(mask).save(photo.with_name("mask.png"))
     (line,) = lines(restore(path, "--mask", photo.with_name("mask.png"), "--json"))
     with PillowImage.open(line["output"]) as image:
-        assert image.info["icc_profile"] == bytes(icc)
+        assert image.info["icc_profile"] == icc
         values = np.asarray(image)
     assert np.array_equal(values[mask == 0], scene[mask == 0])
     assert not np.array_equal(values[mask > 0], scene[mask > 0])

@@ -109,6 +109,7 @@ def test_doctor(lavps: Lavps, only_tiny: Path) -> None:
     assert found["versions"]["lavps"] == lavps_cli.__version__
     assert found["devices"][-1]["name"] == "cpu"
     assert found["formats"]["png"]
+    assert set(found["extras"]) == {"deep", "heif"}
     text = lavps("doctor")
     assert text.exit_code == 0
     assert "torch" in text.stdout
