@@ -7,14 +7,14 @@ import torch
 
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError
-from lavps_cli.images.opening import Stream, check_size
+from lavps_cli.images.opening import check_size
 from lavps_cli.images.picture import Values, from_levels
 
 _FURTHEST = 16.0
 _SCALE = "Floats are on the scale from -1 (black) to 1 (white)."
 
 
-def read_array(stream: Stream, name: str, max_pixels: int) -> Image:
+def read_array(content: bytes, name: str, max_pixels: int) -> Image:
     """Return the picture of a `.npy` file: (h, w), or with 1 or 3 channels first or last.
 
     Floats are in [-1, 1] and may lie beyond it, as noise makes them; whole numbers of 8 or 16 bits
@@ -24,11 +24,11 @@ def read_array(stream: Stream, name: str, max_pixels: int) -> Image:
         DataError: It is no such array.
         ValueError: The file is damaged.
     """
+    stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
     shape, fortran, dtype = (read or np.lib.format.read_array_header_2_0)(stream)
     start = stream.tell()
-    size = stream.seek(0, io.SEEK_END) - start
     last = len(shape) == 3 and shape[2] in (1, 3)
     if not (len(shape) == 2 or last or (len(shape) == 3 and shape[0] in (1, 3))) or 0 in shape:
         raise DataError(
@@ -38,10 +38,9 @@ def read_array(stream: Stream, name: str, max_pixels: int) -> Image:
     check_size((width, height), name, max_pixels)
     if dtype.kind != "f" and dtype not in (np.uint8, np.dtype("<u2"), np.dtype(">u2")):
         raise DataError(f"{name} holds {dtype}.", f"Expected are floats, uint8 or uint16. {_SCALE}")
-    if size != dtype.itemsize * int(np.prod(shape)):
+    if len(content) - start != dtype.itemsize * int(np.prod(shape)):
         raise ValueError("it ends early or late")
-    stream.seek(start)
-    flat = np.frombuffer(stream.read(), dtype)
+    flat = np.frombuffer(content, dtype, offset=start)
     values = flat.reshape(shape, order="F" if fortran else "C")
     values = values[:, :, None] if values.ndim == 2 else values
     values = values if last or len(shape) == 2 else np.moveaxis(values, 0, -1)

@@ -24,21 +24,21 @@ def is_installed() -> bool:
     return all(find_spec(name) is not None for name in ("imagecodecs", "tifffile"))
 
 
-def bits_of(file: PillowImage.Image, head: bytes) -> int:
+def bits_of(file: PillowImage.Image, content: bytes) -> int:
     """Return the bits per channel that an opened file has, whatever Pillow makes of them.
 
     Args:
         file: Opened, not decoded.
-        head: The first bytes of the file.
+        content: The whole file.
     """
     if file.format == "TIFF":
         return int(max(getattr(file, "tag_v2", {}).get(258, (8,))))
     if file.format == "AVIF":
-        return _avif_bits(head)
+        return _avif_bits(content)
     if file.format == "HEIF":
         return int(file.info.get("bit_depth", 8))
     if file.format == "JPEG2000":
-        return _jpeg2000_bits(head)
+        return _jpeg2000_bits(content)
     if file.mode == "F":
         return 32
     for tile in getattr(file, "tile", []):
@@ -50,15 +50,15 @@ def bits_of(file: PillowImage.Image, head: bytes) -> int:
     return 16 if file.mode.startswith("I") else 8
 
 
-def _avif_bits(head: bytes) -> int:
-    at = head.find(b"av1C")
-    flags = head[at + 6] if 0 <= at < len(head) - 6 else 0
+def _avif_bits(content: bytes) -> int:
+    at = content.find(b"av1C")
+    flags = content[at + 6] if 0 <= at < len(content) - 6 else 0
     return 8 + 2 * bool(flags & 0x40) + 2 * bool(flags & 0x20)
 
 
-def _jpeg2000_bits(head: bytes) -> int:
-    at = head.find(b"\xff\x4f\xff\x51")
-    return (head[at + 42] & 0x7F) + 1 if 0 <= at < len(head) - 42 else 8
+def _jpeg2000_bits(content: bytes) -> int:
+    at = content.find(b"\xff\x4f\xff\x51")
+    return (content[at + 42] & 0x7F) + 1 if 0 <= at < len(content) - 42 else 8
 
 
 def decode(content: bytes, kind: str, bits: int, page: int, max_pixels: int) -> tuple[Values, bool]:

@@ -15,17 +15,18 @@ from lavps_cli.images.deep import UnsupportedError
 # Files end early more often than decoders admit: an error, never half a picture.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
-Stream = io.BufferedReader | io.BytesIO
-
 _READ = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000", "HEIF")
 """Of Pillow's plugins; the others cut depths unseen, guess, or start programs."""
-_HEAD = 1 << 20
+_MOST_BYTES = 1 << 32
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 
 @contextmanager
-def opened(source: Path | bytes, name: str) -> Iterator[tuple[Stream, bytes]]:
-    """Open a file as a stream and its first bytes, and translate whatever is thrown inside.
+def opened(source: Path | bytes, name: str) -> Iterator[bytes]:
+    """Return the content of a file, and translate whatever is thrown inside the block.
+
+    Read whole: of a stream, decoders ask for as many bytes as the file claims to have, and get
+    that much memory.
 
     Raises:
         DataError: It is not there, empty, no picture, or damaged.
@@ -33,16 +34,15 @@ def opened(source: Path | bytes, name: str) -> Iterator[tuple[Stream, bytes]]:
     limit = PillowImage.MAX_IMAGE_PIXELS
     PillowImage.MAX_IMAGE_PIXELS = None  # `check_size` does it, with our message.
     try:
-        if isinstance(source, Path) and not source.is_file():
-            source = source.read_bytes()  # A pipe by name; or an error that says what it is.
-        stream: Stream = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-        with stream, warnings.catch_warnings():
+        if isinstance(source, Path):
+            if source.is_file() and source.stat().st_size > _MOST_BYTES:
+                raise DataError(f"{name} has more than 4 GiB.", "Is it a picture?")
+            source = source.read_bytes()
+        if not source:
+            raise DataError(f"{name} is empty.", "Check what wrote it.")
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            head = stream.read(_HEAD)
-            stream.seek(0)
-            if not head:
-                raise DataError(f"{name} is empty.", "Check what wrote it.")
-            yield stream, head
+            yield source
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -69,13 +69,12 @@ def opened(source: Path | bytes, name: str) -> Iterator[tuple[Stream, bytes]]:
 
 
 def open_image(
-    stream: Stream, head: bytes, name: str, max_pixels: int, page: int | None = None
+    content: bytes, name: str, max_pixels: int, page: int | None = None
 ) -> PillowImage.Image:
     """Return an opened picture, not yet decoded.
 
     Args:
-        stream: Of the file.
-        head: Its first bytes.
+        content: The whole file.
         name: What messages call it.
         max_pixels: The most that may be decoded.
         page: Which picture of a file that holds several, from 1; None refuses such files.
@@ -84,10 +83,13 @@ def open_image(
         DataError: It is too large, or holds several pictures, or a reader is missing.
         UnidentifiedImageError: It is none of the known kinds.
     """
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and b"avif" not in head[8:64]:
+    brands = content[8:64]
+    if content[4:8] == b"ftyp" and brands[:4] in _HEIF_BRANDS and b"avif" not in brands:
         _take_heif(name)
     PillowImage.init()
-    file = PillowImage.open(stream, formats=[kind for kind in _READ if kind in PillowImage.OPEN])
+    file = PillowImage.open(
+        io.BytesIO(content), formats=[kind for kind in _READ if kind in PillowImage.OPEN]
+    )
     check_size(file.size, name, max_pixels)
     if page is not None:
         try:

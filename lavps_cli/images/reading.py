@@ -13,7 +13,7 @@ from lavps_cli.images import deep
 from lavps_cli.images.arrays import check_floats, read_array
 from lavps_cli.images.colour import ProfileError, is_srgb, to_srgb
 from lavps_cli.images.metadata import read_metadata
-from lavps_cli.images.opening import Stream, open_image, opened
+from lavps_cli.images.opening import open_image, opened
 from lavps_cli.images.picture import (
     FORMATS,
     MAX_PIXELS,
@@ -71,17 +71,17 @@ def load_picture(
         DataError: It is not a picture that can be kept whole: damaged, deeper than can be read
             here, of several frames, or too large.
     """
-    with opened(source, name) as (stream, head):
-        if head.startswith(_NPY_START):
-            pixels = read_array(stream, name, max_pixels)
+    with opened(source, name) as content:
+        if content.startswith(_NPY_START):
+            pixels = read_array(content, name, max_pixels)
             return Picture(pixels, format="npy", depth=32)
         try:
-            file = _read(stream, head, name, max_pixels, page, may_cut)
+            file = _read(content, name, max_pixels, page, may_cut)
         except UnidentifiedImageError:
             # Floats in colour, which Pillow has no mode for.
-            if not head.startswith(_TIFF_STARTS) or not deep.is_installed():
+            if not content.startswith(_TIFF_STARTS) or not deep.is_installed():
                 raise
-            values, transparent = deep.decode_tiff(_all(stream), (page or 1) - 1, max_pixels)
+            values, transparent = deep.decode_tiff(content, (page or 1) - 1, max_pixels)
             file = _File(values=values, mode="RGB", transparent=transparent, kind="TIFF")
         return _picture(file, name)
 
@@ -101,8 +101,8 @@ def load_matrix(path: Path, most: int, *, upright: bool = True) -> Plane:
     """
     name = str(path)
     with (
-        opened(path, name) as (stream, head),
-        open_image(stream, head, name, MAX_PIXELS, page=1) as file,
+        opened(path, name) as content,
+        open_image(content, name, MAX_PIXELS, page=1) as file,
     ):
         if file.width * file.height > most:
             raise DataError(
@@ -118,20 +118,13 @@ def load_matrix(path: Path, most: int, *, upright: bool = True) -> Plane:
     return torch.from_numpy(values.astype(np.float64))
 
 
-def _all(stream: Stream) -> bytes:
-    stream.seek(0)
-    return stream.read()
-
-
-def _read(
-    stream: Stream, head: bytes, name: str, max_pixels: int, page: int | None, may_cut: bool
-) -> _File:
-    with open_image(stream, head, name, max_pixels, page) as file:
+def _read(content: bytes, name: str, max_pixels: int, page: int | None, may_cut: bool) -> _File:
+    with open_image(content, name, max_pixels, page) as file:
         kind = "JPEG" if file.format == "MPO" else file.format or ""
-        bits = deep.bits_of(file, head)  # Before the texts are read, which decodes a PNG.
+        bits = deep.bits_of(file, content)  # Before the texts are read, which decodes a PNG.
         metadata, orientation, record = read_metadata(file)
         if bits > 8 and _is_whole(kind, name, bits, may_cut):
-            values, transparent = deep.decode(_all(stream), kind, bits, (page or 1) - 1, max_pixels)
+            values, transparent = deep.decode(content, kind, bits, (page or 1) - 1, max_pixels)
             if sorted(values.shape[:2]) != sorted(file.size):
                 raise ValueError("its parts contradict each other")
             mode = "RGB"

@@ -18,6 +18,7 @@ from lavps_cli.models.hdit import HDiT
 from lavps_cli.models.inference import (
     CHANNELS_IN,
     CHANNELS_OUT,
+    COND_WIDTH,
     AmortisedInference,
     InferenceNetwork,
 )
@@ -212,6 +213,11 @@ def load_inference(
             f"{folder} has {shape.in_channels} channels in and {shape.out_channels} out; an "
             f"inference model has {CHANNELS_IN} and {CHANNELS_OUT}.",
             "It was made by another version of lavps. Go on without it:  --inference none",
+        )
+    if shape.mapping_cond_dim != COND_WIDTH:
+        raise WeightsError(
+            f"{folder} has a condition of {shape.mapping_cond_dim} features, not {COND_WIDTH}.",
+            _OTHER,
         )
     network = filled(lambda: InferenceNetwork(shape), folder)
     return AmortisedInference(network.to(device), schedule_of(config), autocast, tile, overlap)
