@@ -13,6 +13,7 @@ from lavps_cli.images.picture import Values
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+_BAND = 64
 _PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 
 
@@ -29,7 +30,7 @@ def encode_deep_png(
     height, width, channels = values.shape
     header = struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPES[channels], 0, 0, 0)
     parts = [_chunk(b"IHDR", header), *_about(text, options)]
-    parts += [_chunk(b"IDAT", zlib.compress(_filtered(values), 6)), _chunk(b"IEND", b"")]
+    parts += [_chunk(b"IDAT", _compressed(values)), _chunk(b"IEND", b"")]
     return _SIGNATURE + b"".join(parts)
 
 
@@ -50,14 +51,23 @@ def _about(text: PngImagePlugin.PngInfo, options: dict[str, object]) -> list[byt
     return chunks
 
 
-def _filtered(values: Values) -> bytes:
-    """Return the rows, each by the filter that leaves the smallest values: Sub, Up or Paeth."""
+def _compressed(values: Values) -> bytes:
+    """Return the filtered rows, compressed, a band at a time: a photograph is large."""
     height, width, channels = values.shape
     step = 2 * channels
-    rows = np.ascontiguousarray(values.astype(">u2")).view(np.uint8).reshape(height, width * step)
-    left = np.pad(rows, ((0, 0), (step, 0)))[:, :-step]
-    up = np.pad(rows, ((1, 0), (0, 0)))[:-1]
-    corner = np.pad(left, ((1, 0), (0, 0)))[:-1]
+    packer, parts = zlib.compressobj(6), []
+    above = np.zeros((1, width * step), np.uint8)
+    for top in range(0, height, _BAND):
+        band = np.ascontiguousarray(values[top : top + _BAND].astype(">u2"))
+        rows = band.view(np.uint8).reshape(-1, width * step)
+        parts.append(packer.compress(_filtered(rows, np.concatenate([above, rows[:-1]]), step)))
+        above = rows[-1:]
+    return b"".join([*parts, packer.flush()])
+
+
+def _filtered(rows: npt.NDArray[np.uint8], up: npt.NDArray[np.uint8], step: int) -> bytes:
+    """Return rows, each by the filter that leaves the smallest values: Sub, Up or Paeth."""
+    left, corner = (np.pad(each, ((0, 0), (step, 0)))[:, :-step] for each in (rows, up))
     filters = {1: rows - left, 2: rows - up, 4: rows - _paeth(left, up, corner)}
     costs = [np.abs(each.view(np.int8).astype(np.int16)).sum(1) for each in filters.values()]
     best = np.argmin(costs, axis=0)
