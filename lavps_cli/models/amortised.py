@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -18,11 +18,15 @@ from lavps_cli.models.preconditioning import SIGMA_DATA
 from lavps_cli.models.tiled import blend_windows
 
 
-def coverage(likelihood: Likelihood) -> Image:
-    """Return how well each pixel is measured: 0 not at all, 1 as well as the noise allows."""
-    beside = estimate(likelihood)
+def coverage(likelihood: Likelihood, like: Image) -> Image:
+    """Return how well each pixel is measured: 0 not at all, 1 as well as the noise allows.
+
+    Args:
+        likelihood: The observation.
+        like: Of the shape of its linear estimate.
+    """
     A = cast(LinearOperator, likelihood.A)
-    return A.ridge(A(torch.ones_like(beside)), likelihood.sigma_y**2 / SIGMA_DATA**2)
+    return A.ridge(A(torch.ones_like(like)), likelihood.sigma_y**2 / SIGMA_DATA**2)
 
 
 def level(sigma_y: float, like: Image) -> Tensor:
@@ -34,6 +38,7 @@ def level(sigma_y: float, like: Image) -> Tensor:
 class AmortisedSampler:
     """A flow that becomes a sampler once it is given an observation."""
 
+    kind: ClassVar[str] = "aps"
     network: FlowNetwork
     schedule: Schedule
     autocast: torch.dtype | None = None
@@ -46,7 +51,8 @@ class AmortisedSampler:
 
     def given(self, likelihood: Likelihood) -> Denoiser:
         """Return G(z, y) as a function of z, which stands for x_T; the time plays no part."""
-        return GivenFlow(self, likelihood, estimate(likelihood), coverage(likelihood))
+        beside = estimate(likelihood)
+        return GivenFlow(self, likelihood, beside, coverage(likelihood, beside))
 
 
 @dataclass(frozen=True, eq=False)

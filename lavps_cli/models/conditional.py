@@ -5,7 +5,7 @@ layers it is that of InvFusion (Elata et al. 2025); without, Palette's (Saharia 
 """
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,7 @@ def seeing(prior: HDiT, joint: int) -> HDiT:
 class ConditionalDenoiser:
     """A network that becomes a denoiser once it is given an observation."""
 
+    kind: ClassVar[str] = "conditional"
     network: HDiT
     schedule: Schedule
     autocast: torch.dtype | None = None

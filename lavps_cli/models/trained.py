@@ -13,6 +13,10 @@ class Trained(Protocol):
     """A network that becomes a denoiser, or a sampler, once it is given an observation."""
 
     @property
+    def kind(self) -> str:
+        """Which sampler of the catalogue samples with it: one whose `trained` is this."""
+
+    @property
     def network(self) -> nn.Module:
         """What has the parameters."""
 

@@ -16,7 +16,6 @@ from lavps_cli.core.step import Step
 from lavps_cli.core.types import Image
 from lavps_cli.core.variational import Context, InferenceModel
 from lavps_cli.errors import UsageError
-from lavps_cli.models.amortised import AmortisedSampler
 from lavps_cli.models.trained import Trained
 from lavps_cli.options import parse_settings
 from lavps_cli.pipeline.coarse import FACTOR, guided, reduced
@@ -148,7 +147,7 @@ def _denoiser(model: Model, method: str, likelihood: Likelihood) -> Denoiser:
             f"--method {method} needs a network that was trained to see the observation.",
             f"Train one:  lavps train --stage {wanted}      Then:  --model runs/{wanted}",
         )
-    kind = "aps" if isinstance(denoiser, AmortisedSampler) else "conditional"
+    kind = denoiser.kind
     if kind != wanted:
         raise UsageError(
             f"--method {method} does not sample with a model of kind {kind}.",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lavps_cli.core.denoiser import Denoiser
-from lavps_cli.core.likelihood import Likelihood, corrupt
+from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.types import Image, PerImage
 from lavps_cli.models.amortised import coverage, level
 from lavps_cli.models.conditional import estimate
@@ -15,7 +15,7 @@ from lavps_cli.models.flow import FlowNetwork
 from lavps_cli.training.elbo import prior_bound
 from lavps_cli.training.log import Numbers
 from lavps_cli.training.problems import Problems
-from lavps_cli.training.rows import Rows, generator_of
+from lavps_cli.training.rows import Rows
 
 _NOISE = 7
 
@@ -59,7 +59,7 @@ def terms(
     beside = estimate(likelihood)
     with torch.autocast(z.device.type, autocast, enabled=autocast is not None):
         condition = network.condition(
-            beside, coverage(likelihood), level(likelihood.sigma_y, beside)
+            beside, coverage(likelihood, beside), level(likelihood.sigma_y, beside)
         )
     x, log_det = network(z, condition)
     pixels = x[0].numel()
@@ -97,27 +97,21 @@ class ApsObjective:
         return self.problems.waited
 
     def loss(self, step: int, part: int) -> tuple[Tensor, Numbers]:
-        problems, rows = self.problems, self.rows[part]
-        i = problems.turn(step)
-        family = problems.families[i]
-        x, A = problems.draw(i, step, rows)
-        generator = generator_of(problems.seed, _NOISE, step, device=problems.device)
-        clean = A(x)
-        likelihood = corrupt(
-            A, clean, family.sigma_y, rows.normal(tuple(clean.shape[1:]), generator).to(clean)
-        )
+        rows = self.rows[part]
+        seen = self.problems.observed(step, rows, _NOISE)
+        x, generator = seen.x, seen.generator
         z, w = (rows.normal(tuple(x.shape[1:]), generator).to(x) for _ in range(2))
         order = torch.arange(rows.total, device=generator.device)[rows.slice]
         place = (order + rows.uniform(generator)) / rows.total
         found = terms(
-            self.network, self.denoiser, likelihood, z, w, place.to(x.device), self.autocast
+            self.network, self.denoiser, seen.likelihood, z, w, place.to(x.device), self.autocast
         )
         numbers = {
             "loss": found.kl.detach(),
             "loss_data": found.data.detach(),
             "loss_prior": found.prior.detach(),
             "loss_spread": -found.spread.detach(),
-            f"loss_{family.name}": found.kl.detach(),
+            f"loss_{seen.family.name}": found.kl.detach(),
         }
         return found.kl.mean(), numbers
 

@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lavps_cli.core.likelihood import corrupt
 from lavps_cli.models.conditional import Given
 from lavps_cli.models.hdit import HDiT
 from lavps_cli.training.denoising import denoising_loss
 from lavps_cli.training.log import Numbers
 from lavps_cli.training.problems import Problems
-from lavps_cli.training.rows import Rows, generator_of
+from lavps_cli.training.rows import Rows
 
 _NOISE = 6
 
@@ -42,16 +41,13 @@ class ConditionalObjective:
         return self.problems.waited
 
     def loss(self, step: int, part: int) -> tuple[Tensor, Numbers]:
-        problems, rows = self.problems, self.rows[part]
-        i = problems.turn(step)
-        family = problems.families[i]
-        x, A = problems.draw(i, step, rows)
-        generator = generator_of(problems.seed, _NOISE, step, device=problems.device)
-        clean = A(x)
-        noise = rows.normal(tuple(clean.shape[1:]), generator).to(clean)
-        given = Given(self.network, corrupt(A, clean, family.sigma_y, noise))
-        value, numbers = denoising_loss(given, x, generator, rows=rows, autocast=self.autocast)
-        return value, dict(numbers) | {f"loss_{family.name}": numbers["loss"]}
+        rows = self.rows[part]
+        seen = self.problems.observed(step, rows, _NOISE)
+        given = Given(self.network, seen.likelihood)
+        value, numbers = denoising_loss(
+            given, seen.x, seen.generator, rows=rows, autocast=self.autocast
+        )
+        return value, dict(numbers) | {f"loss_{seen.family.name}": numbers["loss"]}
 
     def state(self) -> dict[str, Any]:
         return {}

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from lavps_cli.core.likelihood import corrupt
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.types import Image
 from lavps_cli.models.conditional import estimate
@@ -18,7 +17,7 @@ from lavps_cli.samplers.latino import LatinoOptions, Plan, latino
 from lavps_cli.training.adversarial import adversarial_loss
 from lavps_cli.training.log import Numbers
 from lavps_cli.training.problems import Problems
-from lavps_cli.training.rows import Rows, generator_of
+from lavps_cli.training.rows import Rows
 
 _NOISE = 8
 
@@ -81,14 +80,10 @@ class LatinoObjective:
         return self.problems.waited
 
     def loss(self, step: int, part: int) -> tuple[Tensor, Numbers]:
-        problems, rows = self.problems, self.rows[part]
-        i = problems.turn(step)
-        family = problems.families[i]
-        x, A = problems.draw(i, step, rows)
-        generator = generator_of(problems.seed, _NOISE, step, device=problems.device)
-        clean = A(x)
-        noise = RowsNoise(rows, generator, problems.device)
-        likelihood = corrupt(A, clean, family.sigma_y, noise.normal_like(clean))
+        rows = self.rows[part]
+        seen = self.problems.observed(step, rows, _NOISE)
+        x, likelihood, name = seen.x, seen.likelihood, seen.family.name
+        noise = RowsNoise(rows, seen.generator, self.problems.device)
         denoiser, plan = self.network.chain(self.prior)
         options = options_of(self.network.unfolded)
         xhat = latino(denoiser, likelihood, options, shape=tuple(x.shape), noise=noise, plan=plan)
@@ -97,8 +92,8 @@ class LatinoObjective:
         share = after / before.clamp_min(1e-6)
         numbers: dict[str, Tensor] = {
             "loss": share.detach(),
-            f"loss_{family.name}": share.detach(),
-            f"psnr_{family.name}": -10 * (after.detach() / 4).clamp_min(1e-10).log10(),
+            f"loss_{name}": share.detach(),
+            f"psnr_{name}": -10 * (after.detach() / 4).clamp_min(1e-10).log10(),
         }
         value = share.mean()
         if self.network.critic is not None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Generator
 
+from lavps_cli.core.likelihood import Likelihood, corrupt
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.types import Image
 from lavps_cli.operators.per_picture import of_rows
@@ -14,6 +16,17 @@ from lavps_cli.training.families import Family
 from lavps_cli.training.rows import Batches, Rows, generator_of
 
 _TURN, _OPERATOR = 2, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """Pictures of one family's turn, and what was observed of them."""
+
+    family: Family
+    x: Image
+    likelihood: Likelihood
+    generator: Generator
+    """After the noise of the observation: for what else a step draws."""
 
 
 @dataclass(eq=False)
@@ -54,3 +67,13 @@ class Problems:
         generator = generator_of(self.seed, _OPERATOR, i, number)
         A = self.families[i].draw(rows.total, self.size, generator)
         return x, of_rows(A, rows.slice, self.device)
+
+    def observed(self, step: int, rows: Rows, purpose: int) -> Observed:
+        """Return a step's pictures with noisy observations; draws of a `purpose` are its own."""
+        i = self.turn(step)
+        family = self.families[i]
+        x, A = self.draw(i, step, rows)
+        generator = generator_of(self.seed, purpose, step, device=self.device)
+        clean = A(x)
+        noise = rows.normal(tuple(clean.shape[1:]), generator).to(clean)
+        return Observed(family, x, corrupt(A, clean, family.sigma_y, noise), generator)

@@ -8,6 +8,7 @@ from torch import Tensor
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.schedule import SCHEDULES
 from lavps_cli.models.amortised import AmortisedSampler, coverage
+from lavps_cli.models.conditional import estimate
 from lavps_cli.models.flow import CHANNELS_IN, CHANNELS_OUT, Condition, FlowConfig, FlowNetwork
 from lavps_cli.models.hdit import HDiTConfig
 from lavps_cli.models.hdit_layers import LevelConfig
@@ -115,6 +116,6 @@ def test_pictures_of_any_size_whole_and_in_windows(network: FlowNetwork) -> None
 
 def test_coverage_tells_what_is_measured() -> None:
     likelihood = problem(1)
-    known = coverage(likelihood)
+    known = coverage(likelihood, estimate(likelihood))
     mask = likelihood.A(torch.ones(1, 3, 8, 12))
     assert torch.allclose(known, mask * (1 / (1 + 0.1**2 / 0.25)))
