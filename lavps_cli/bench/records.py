@@ -4,10 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from lavps_cli.errors import DataError, OutputError
+from lavps_cli.storage.parts import Parts
+from lavps_cli.storage.places import Place
+from lavps_cli.storage.remote import Remote
 
 SCHEMA = 1
 
@@ -89,7 +92,7 @@ def described(config: Config) -> dict[str, Any]:
     return {"config": config.digest} | asdict(config)
 
 
-def read(paths: Iterable[Path]) -> list[Record]:
+def read(paths: Iterable[Place]) -> list[Record]:
     """Return the records of files; of two measurements of one thing the first counts.
 
     A last line that a kill has cut is passed over.
@@ -104,12 +107,15 @@ def read(paths: Iterable[Path]) -> list[Record]:
     return list(records.values())
 
 
-def _read_one(path: Path) -> list[Record]:
-    if not path.exists():
-        return []
+def _read_one(path: Place) -> list[Record]:
     known = {each.name for each in fields(Record)}
     try:
-        lines = path.read_bytes().split(b"\n")
+        if not path.exists():
+            return []
+        if isinstance(path, Remote):
+            lines = [*Parts(path).read(), b""]
+        else:
+            lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}.", "Check its permissions.") from error
     found = []
@@ -140,26 +146,31 @@ def _config_of(record: Record) -> Config:
 
 
 class Book:
-    """The records of one run, in memory and in a file that grows.
+    """The records of one run, in memory and in a file that grows, or in parts in a store.
 
     Raises:
         DataError: The file holds something else.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         self.records = {record.key: record for record in read([path])}
         self._end_line()
 
     def _end_line(self) -> None:
         """Cut off what a kill has left of a last line."""
-        if not self.path.exists():
+        if isinstance(self.path, Remote) or not self.path.exists():
             return
         content = self.path.read_bytes()
         if content and not content.endswith(b"\n"):
             keep = content.rfind(b"\n") + 1
             with self.path.open("r+b") as file:
                 file.truncate(keep)
+
+    @cached_property
+    def _parts(self) -> Parts:
+        assert isinstance(self.path, Remote)
+        return Parts(self.path)
 
     def get(self, key: Key) -> Record | None:
         return self.records.get(key)
@@ -172,9 +183,12 @@ class Book:
         """
         line = json.dumps(asdict(record), ensure_ascii=False) + "\n"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(line.encode())
+            if isinstance(self.path, Remote):
+                self._parts.add(line.encode())
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("ab") as file:
+                    file.write(line.encode())
         except OSError as error:
             raise OutputError(
                 f"{self.path} cannot be written: {error.strerror or error}.",

@@ -5,17 +5,20 @@ import os
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from lavps_cli.data.known import KNOWN, Known, SplitName
 from lavps_cli.errors import UsageError, WeightsError, suggestion
+from lavps_cli.storage.places import Place, is_url, located
+from lavps_cli.storage.remote import Remote
 
 CropDefault: TypeAlias = Literal["whole", "random"]
+P = TypeVar("P", Path, Remote)
 MAX_BYTES = 256 << 20
 """Of one picture's file; larger ones are passed over."""
 
@@ -41,13 +44,15 @@ def open_source(text: str, split: SplitName = "train") -> Source:
 
     Args:
         text: A folder, a pattern such as `photos/*.jpg`, `x.zip`, `x.tar`, `shards-{000..099}.tar`,
-            `hf:user/name[:split]`, a known name, or `NAME=DIR`.
+            each also by URL, `hf:user/name[:split]`, a known name, or `NAME=DIR`.
         split: Of a known data set.
 
     Raises:
         WeightsError: It is not to be had here (exit code 5).
         UsageError: The text names nothing.
     """
+    if is_url(text):
+        return _from_url(text)
     if text.startswith("hf:"):
         return _from_hub(text)
     name, equals, folder = text.partition("=")
@@ -57,7 +62,10 @@ def open_source(text: str, split: SplitName = "train") -> Source:
         raise UsageError(
             f"--dataset {text}: there is no known data set {name!r}.", suggestion(name, list(KNOWN))
         )
-    path = Path(text)
+    return _from_disk(text, Path(text))
+
+
+def _from_disk(text: str, path: Path) -> Source:
     if path.is_dir():
         return _from_files(text, _walk(path))
     shards = _braces(text)
@@ -67,6 +75,33 @@ def open_source(text: str, split: SplitName = "train") -> Source:
         found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
         return _from_files(text, _natural([p for p in found if p.is_file()]))
     raise _missing(text)
+
+
+def _from_url(text: str) -> Source:
+    if text.startswith("file://"):
+        path = str(located(text))
+        return _from_disk(path, Path(path))
+    try:
+        shards = [located(shard) for shard in _braces(text)]
+        if len(shards) > 1 or text.endswith((".tar", ".zip")):
+            return _from_archives(text, shards)
+        folder, _, pattern = text.partition("*")
+        if pattern:
+            head, _, tail = folder.rpartition("/")
+            found = located(head)
+            assert isinstance(found, Remote)
+            return _from_files(text, _natural(found.glob(f"{tail}*{pattern}")))
+        (found,) = shards
+        assert isinstance(found, Remote)
+        return _from_files(text, _natural([each for each in found.below() if _seen(each, found)]))
+    except OSError as error:
+        raise WeightsError(
+            f"--dataset {text}: {error.strerror or error}.", "Check the URL and the credentials."
+        ) from error
+
+
+def _seen(each: Remote, folder: Remote) -> bool:
+    return not any(part.startswith(".") for part in each.relative_to(folder).parts)
 
 
 def _missing(text: str) -> WeightsError:
@@ -108,15 +143,15 @@ def _walk(folder: Path) -> list[Path]:
     )
 
 
-def _natural(paths: list[Path]) -> list[Path]:
-    def key(path: Path) -> list[tuple[int, int | str]]:
+def _natural(paths: Sequence[P]) -> list[P]:
+    def key(path: P) -> list[tuple[int, int | str]]:
         parts = re.split(r"(\d+)", str(path))
         return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
 
     return sorted(paths, key=key)
 
 
-def _from_files(name: str, paths: list[Path]) -> Source:
+def _from_files(name: str, paths: Sequence[Place]) -> Source:
     def files() -> Iterator[tuple[str, bytes]]:
         for path in paths:
             try:
@@ -130,7 +165,7 @@ def _from_files(name: str, paths: list[Path]) -> Source:
     return Source(name, files, _stamp(paths))
 
 
-def _stamp(paths: list[Path]) -> str:
+def _stamp(paths: Sequence[Place]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         about = path.stat()
@@ -148,7 +183,7 @@ def _braces(text: str) -> list[str]:
     return [f"{start}{i:0{width}d}{end}" for i in range(first, last + 1)]
 
 
-def _from_archives(name: str, paths: list[Path]) -> Source:
+def _from_archives(name: str, paths: Sequence[Place]) -> Source:
     for path in paths:
         if not path.is_file():
             raise _missing(str(path))
@@ -165,20 +200,20 @@ def _from_archives(name: str, paths: list[Path]) -> Source:
     return Source(name, files, _stamp(paths))
 
 
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _members(path: Place) -> Iterator[tuple[str, bytes]]:
     """Yield the regular files of an archive, by name; larger ones than allowed are empty."""
     if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
             for info in sorted(infos, key=lambda info: info.filename):
                 small = info.file_size <= MAX_BYTES
                 yield info.filename, archive.read(info) if small else b""
         return
-    with tarfile.open(path) as tar:
+    with path.open("rb") as stream, tarfile.open(fileobj=stream) as tar:
         for member in tar:
             if member.isreg():
-                file = tar.extractfile(member) if member.size <= MAX_BYTES else None
-                yield member.name, file.read() if file is not None else b""
+                content = tar.extractfile(member) if member.size <= MAX_BYTES else None
+                yield member.name, content.read() if content is not None else b""
 
 
 def _from_hub(text: str) -> Source:

@@ -4,13 +4,15 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from PIL import Image as PillowImage
 from PIL import ImageFile, UnidentifiedImageError
 
 from lavps_cli.errors import DataError
 from lavps_cli.images.deep import UnsupportedError
+from lavps_cli.storage.failures import UnreachableError
+from lavps_cli.storage.places import Place
+from lavps_cli.storage.remote import Remote
 
 # Files end early more often than decoders admit: an error, never half a picture.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -22,7 +24,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b
 
 
 @contextmanager
-def opened(source: Path | bytes, name: str) -> Iterator[bytes]:
+def opened(source: Place | bytes, name: str) -> Iterator[bytes]:
     """Return the content of a file, and translate whatever is thrown inside the block.
 
     Read whole: of a stream, decoders ask for as many bytes as the file claims to have, and get
@@ -34,7 +36,7 @@ def opened(source: Path | bytes, name: str) -> Iterator[bytes]:
     limit = PillowImage.MAX_IMAGE_PIXELS
     PillowImage.MAX_IMAGE_PIXELS = None  # `check_size` does it, with our message.
     try:
-        if isinstance(source, Path):
+        if not isinstance(source, bytes):
             if source.is_file() and source.stat().st_size > _MOST_BYTES:
                 raise DataError(f"{name} has more than 4 GiB.", "Is it a picture?")
             source = source.read_bytes()
@@ -50,7 +52,12 @@ def opened(source: Path | bytes, name: str) -> Iterator[bytes]:
     except IsADirectoryError as error:
         raise DataError(f"{name} is a folder.", f"Give its pictures:  {name}/*.png") from error
     except PermissionError as error:
-        raise DataError(f"{name} may not be read.", "Check its permissions.") from error
+        reason = f": {error.strerror}" if isinstance(source, Remote) else ""
+        raise DataError(f"{name} may not be read{reason}.", "Check its permissions.") from error
+    except UnreachableError as error:
+        raise DataError(
+            f"{name} cannot be fetched: {error.strerror}.", "Give the same command again later."
+        ) from error
     except UnidentifiedImageError as error:
         raise DataError(
             f"{name} is not a picture that can be read here.",

@@ -1,7 +1,6 @@
 """Files to pictures: upright, whole, and refused where something would be lost."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from lavps_cli.images.picture import (
     held_depth,
     is_writable,
 )
+from lavps_cli.storage.places import Place
 
 _DEEP = ("PNG", "TIFF", "AVIF", "HEIF")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -51,7 +51,7 @@ class _File:
 
 
 def load_picture(
-    source: Path | bytes,
+    source: Place | bytes,
     name: str,
     max_pixels: int = MAX_PIXELS,
     *,
@@ -86,7 +86,7 @@ def load_picture(
         return _picture(file, name)
 
 
-def load_matrix(path: Path, most: int, *, upright: bool = True) -> Plane:
+def load_matrix(path: Place, most: int, *, upright: bool = True) -> Plane:
     """Return the grey values of a picture, of any depth, in their own units.
 
     Transparent pixels count as black.

@@ -26,6 +26,8 @@ from lavps_cli.images.picture import (
 )
 from lavps_cli.images.png import encode_deep_png
 from lavps_cli.images.tiff import encode_tiff
+from lavps_cli.storage.places import Place
+from lavps_cli.storage.remote import Remote
 
 _LONGEST = 240
 """Bytes of a name that still has room for `.` and `.part`."""
@@ -177,14 +179,17 @@ def _part_of(path: Path) -> Path:
     return path.with_name(f".{name}.part")
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, through `.{name}.part` beside it.
+def write_atomic(path: Place, content: bytes) -> None:
+    """Write a file whole or not at all, on a disk through `.{name}.part` beside it.
 
     Raises:
         OutputError: It cannot be written.
     """
-    part = _part_of(path)
     try:
+        if isinstance(path, Remote):
+            path.write_bytes(content)
+            return
+        part = _part_of(path)
         try:
             part.write_bytes(content)
             part.replace(path)

@@ -5,7 +5,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from lavps_cli.bench.records import Book, Record, read
@@ -28,6 +27,7 @@ from lavps_cli.pipeline.sampling import sampler_options
 from lavps_cli.pipeline.set_metrics import CMMD, Cmmd, told
 from lavps_cli.pipeline.settings import Speed, ladder, probe, trained_ratio, units, within
 from lavps_cli.pipeline.thresholds import Entry, check_thresholds, failed_cells, parse_threshold
+from lavps_cli.storage.places import Place, located
 from lavps_cli.training.families import Family
 
 RECORDS = "records.jsonl"
@@ -97,7 +97,7 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
         if each.method == "lavps" and each.weights.inference_folder is None:
             listener.warn(f"there is no inference model for {each.weights.name}; lavps is mgdm.")
     pictures = load_pictures(request.dataset, request.size, request.images, listener)
-    output = Path(request.output)
+    output = located(request.output)
     book = Book(output / RECORDS)
     bench = Bench(
         weights=weights,
@@ -135,9 +135,11 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
     return result
 
 
-def _records(place: str) -> Path:
-    path = Path(place)
-    return path / RECORDS if path.is_dir() else path
+def _records(text: str) -> Place:
+    path = located(text)
+    if text.endswith(RECORDS) or not path.is_dir():
+        return path
+    return path / RECORDS
 
 
 Chosen = tuple[float | None, Family, Contender, Cell | None]
@@ -296,7 +298,7 @@ def _entry(
     return Entry(budget=budget, seen=seen, row=row, method=contender.name, task=task, gains=gains)
 
 
-def _with_cmmd(entries: list[Entry], folder: Path, images: Sequence[str]) -> list[Entry]:
+def _with_cmmd(entries: list[Entry], folder: Place, images: Sequence[str]) -> list[Entry]:
     """Return the entries with CMMD between the pictures that were kept and the clean ones."""
     network, found = Cmmd(), []
     for entry in entries:

@@ -5,7 +5,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from lavps_cli import catalog
@@ -30,6 +29,7 @@ from lavps_cli.pipeline.requests import CalibrationRequest
 from lavps_cli.pipeline.results import Listener, Progress
 from lavps_cli.pipeline.settings import trained_ratio
 from lavps_cli.pipeline.sweep import Candidate, Sweep
+from lavps_cli.storage.places import located
 from lavps_cli.training.families import Family
 
 MARGINS = {"lpips": 0.003, "psnr": 0.1, "ssim": 0.005}
@@ -125,7 +125,7 @@ def calibrate(request: CalibrationRequest, listener: Listener) -> Speedups:
     pictures = load_pictures(
         request.dataset, request.size, request.images, listener, validation=request.validation
     )
-    output = Path(request.output)
+    output = located(request.output)
     bench = Bench(
         weights=weights,
         pictures=pictures,

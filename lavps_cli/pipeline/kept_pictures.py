@@ -1,7 +1,6 @@
 """The pictures that a run of measurements keeps for people to look at."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from lavps_cli.bench.records import Record
 from lavps_cli.core.types import Image, Measurement
@@ -9,12 +8,13 @@ from lavps_cli.images.picture import Picture
 from lavps_cli.images.reading import load_picture
 from lavps_cli.images.writing import encode, write_atomic
 from lavps_cli.pipeline.measuring import Keep
+from lavps_cli.storage.places import Place
 
 SHOWN = 3
 """Test images whose results are kept unasked."""
 
 
-def picture_file(folder: Path, config: str, mark: str) -> Path:
+def picture_file(folder: Place, config: str, mark: str) -> Place:
     """Return where the result of a configuration on an image is kept.
 
     Args:
@@ -25,13 +25,15 @@ def picture_file(folder: Path, config: str, mark: str) -> Path:
     return folder / f"{config}-{mark}.png"
 
 
-def seen_file(folder: Path, task: str, mark: str) -> Path:
+def seen_file(folder: Place, task: str, mark: str) -> Place:
     """Return where the observation of an image under a family is kept."""
     name = "".join(c if c.isalnum() else "-" for c in task)
     return folder / f"{name}-{mark}-seen.png"
 
 
-def load_pairs(folder: Path, config: str, images: Sequence[str]) -> tuple[list[Image], list[Image]]:
+def load_pairs(
+    folder: Place, config: str, images: Sequence[str]
+) -> tuple[list[Image], list[Image]]:
     """Return the results of a configuration and the clean pictures, of the images that are kept."""
     results: list[Image] = []
     clean: list[Image] = []
@@ -45,7 +47,7 @@ def load_pairs(folder: Path, config: str, images: Sequence[str]) -> tuple[list[I
     return results, clean
 
 
-def keeper(folder: Path, names: Sequence[str], *, every: bool) -> Keep:
+def keeper(folder: Place, names: Sequence[str], *, every: bool) -> Keep:
     """Return what keeps the pictures of the first test images, or of all."""
 
     def keep(record: Record, seen: Measurement, xhat: Image, x: Image) -> None:

@@ -1,7 +1,6 @@
 """`--mask` to a mask of the picture's size: 1 = known, 0 = to fill."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from lavps_cli.errors import DataError, UsageError
 from lavps_cli.images.picture import Picture
 from lavps_cli.images.reading import load_matrix
 from lavps_cli.operators.inpainting import Mask, centre_mask, pixel_mask, rectangle_mask
+from lavps_cli.storage.places import located
 
 _MOST_AREA, _LEAST = 16, 1 << 20
 """Times the picture's area that a mask may have, and pixels that it may have in any case."""
@@ -41,7 +41,7 @@ def read_mask(
             raise DataError(f"{name} has no transparency.", "Give a mask:  --mask FILE")
         fill = picture.alpha[0] < 0.5
     else:
-        values = load_matrix(Path(spec), _MOST_AREA * width * height + _LEAST)
+        values = load_matrix(located(spec), _MOST_AREA * width * height + _LEAST)
         if tuple(values.shape) != (height, width):
             if not resize:
                 h, w = values.shape

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 from lavps_cli.images.writing import write_atomic
 from lavps_cli.pipeline.benchmark import Benchmark
@@ -11,6 +10,7 @@ from lavps_cli.pipeline.calibrate import Speedups
 from lavps_cli.pipeline.kept_pictures import picture_file, seen_file
 from lavps_cli.pipeline.plots import fronts, has_matplotlib
 from lavps_cli.pipeline.tables import benchmark_table, gradient_steps_table, matches_table
+from lavps_cli.storage.places import Place, located
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222}
@@ -52,7 +52,7 @@ def _facts(facts: dict[str, object]) -> str:
     return f"<dl>{items}</dl>"
 
 
-def _figure(path: Path, caption: str) -> str:
+def _figure(path: Place, caption: str) -> str:
     if not path.is_file():
         return ""
     data = base64.b64encode(path.read_bytes()).decode()
@@ -62,7 +62,7 @@ def _figure(path: Path, caption: str) -> str:
     )
 
 
-def _marks(folder: Path) -> list[str]:
+def _marks(folder: Place) -> list[str]:
     """Return the digests of the images of which pictures were kept."""
     return sorted(p.name.removesuffix("-clean.png") for p in folder.glob("*-clean.png"))[:3]
 
@@ -75,7 +75,7 @@ def _gallery(output: str, task: str, shown: Sequence[tuple[str, str]]) -> str:
         task: A family.
         shown: Digest and caption of configurations.
     """
-    folder, rows = Path(output) / "pictures", []
+    folder, rows = located(output) / "pictures", []
     for mark in _marks(folder):
         row = _figure(folder / f"{mark}-clean.png", "clean")
         row += _figure(seen_file(folder, task, mark), "observed")
@@ -136,4 +136,4 @@ def write_page(path: str, text: str) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    write_atomic(Path(path), text.encode())
+    write_atomic(located(path), text.encode())

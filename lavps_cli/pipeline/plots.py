@@ -8,6 +8,7 @@ from typing import Any
 from lavps_cli.errors import UsageError
 from lavps_cli.images.writing import write_atomic
 from lavps_cli.pipeline.calibrate import METHODS, Speedups
+from lavps_cli.storage.places import located
 
 FORMATS = ("png", "svg")
 _COLOURS = {"mgdm": "#7a7a7a", "lavps": "#c8402f"}
@@ -107,4 +108,4 @@ def write_plot(result: Speedups, path: str) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    write_atomic(Path(path), fronts(result, Path(path).suffix.lower().lstrip(".")))
+    write_atomic(located(path), fronts(result, Path(path).suffix.lower().lstrip(".")))

@@ -5,9 +5,12 @@ from pathlib import Path
 from lavps_cli.catalog import WeightsKind
 from lavps_cli.errors import WeightsError
 from lavps_cli.folders import data_folder
+from lavps_cli.storage.places import located
+from lavps_cli.storage.remote import Remote
 from lavps_cli.weights.checkpoint import is_ours
 from lavps_cli.weights.convert import converted, is_foreign
 from lavps_cli.weights.hub import fetched, parse_reference
+from lavps_cli.weights.stored import stored
 
 DEFAULT = "natural-64"
 
@@ -41,22 +44,26 @@ def imports_folder() -> Path:
 
 
 def resolve(name_or_path: str, *, offline: bool = False) -> Path:
-    """Return the folder of a model given by name, path, or `user/repo[@revision]` of the Hub.
+    """Return the folder of a model given by name, path, URL, or `user/repo[@revision]` of the Hub.
 
     Weights of another project are converted, once.
 
     Args:
         name_or_path: A name or a path comes before a repository of the same spelling.
-        offline: Whether the Hub is only looked for in the cache.
+        offline: Whether the Hub and stores are only looked for in the cache.
 
     Raises:
         WeightsError: There is no such model.
+        UsageError: It is a URL that is not to be had here.
     """
     name = DEFAULT if name_or_path == "default" else name_or_path
     models = imported() | bundled()
     if name in models:
         return models[name]
-    path = Path(name_or_path)
+    path = located(name_or_path)
+    if isinstance(path, Remote):
+        folder = stored(path, offline=offline)
+        return folder if is_ours(folder) else converted(folder)
     if is_ours(path):
         return path
     if is_ours(path / "latest"):  # A training run, at its newest checkpoint.

@@ -1,0 +1,1 @@
+"""Files by URL, through fsspec: read, listed, and written whole or not at all."""
