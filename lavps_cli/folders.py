@@ -14,6 +14,11 @@ def data_folder(name: str) -> Path:
     return _home("XDG_DATA_HOME", ".local/share") / name
 
 
+def config_folder() -> Path:
+    """Return the folder of the user's own settings, below $XDG_CONFIG_HOME."""
+    return _home("XDG_CONFIG_HOME", ".config")
+
+
 def _home(variable: str, otherwise: str) -> Path:
     base = os.environ.get(variable)
     return (Path(base) if base else Path.home() / otherwise) / "lavps"

@@ -114,6 +114,7 @@ def benchmark(
             help="Exit with 8 where a mean is worse; may be repeated.",
         ),
     ] = None,
+    config: params.Config = None,
     as_json: params.Json = False,
     progress: params.Progress = "auto",
     quiet: params.Quiet = False,

@@ -107,6 +107,7 @@ def calibrate_speedup(
         unset(OUTPUT, "--plot", metavar="FILE.png|svg", help="Draw the fronts."),
     ] = None,
     html: params.Html = None,
+    config: params.Config = None,
     as_json: params.Json = False,
     progress: params.Progress = "auto",
     quiet: params.Quiet = False,

@@ -39,6 +39,7 @@ def degrade(
     bit_depth: params.BitDepth = "auto",
     existing: params.Existing = None,
     force: params.Force = False,
+    config: params.Config = None,
     as_json: params.Json = False,
     quiet: params.Quiet = False,
     verbose: params.Verbose = 0,

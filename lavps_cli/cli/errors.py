@@ -13,6 +13,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
+from lavps_cli.cli.configuration import source_of
 from lavps_cli.errors import LavpsError, UsageError
 
 P = ParamSpec("P")
@@ -80,10 +81,16 @@ def run(app: typer.Typer) -> NoReturn:
         code = app(standalone_mode=False)
     except typer.Abort:
         code = INTERRUPTED
+    except LavpsError as error:  # Before the command began: of its settings.
+        say(error_text(error))
+        code = error.exit_code
     except typer.TyperException as error:
         code = error.exit_code
         if message := error.format_message():
             say(f"usage error: {message}")
+            context, param = getattr(error, "ctx", None), getattr(error, "param", None)
+            if context and param and (source := source_of(context, param.name)):
+                say(f"  That is set in {source}.")
             say("  All options:  lavps --help   and   lavps COMMAND --help")
         else:  # Nothing was asked, and the help is printed.
             code = 0

@@ -31,6 +31,7 @@ def evaluate(
         int, option(MOST_USED, "--border", min=0, help="Pixels that are cut off on every side.")
     ] = 0,
     offline: params.Offline = False,
+    config: params.Config = None,
     as_json: params.Json = False,
     quiet: params.Quiet = False,
     verbose: params.Verbose = 0,

@@ -8,6 +8,7 @@ from lavps_cli import __version__
 from lavps_cli.cli import (
     benchmark,
     calibrate,
+    config,
     degrade,
     doctor,
     evaluate,
@@ -46,6 +47,7 @@ app.command("calibrate-speedup", rich_help_panel="Measure", epilog=calibrate.EPI
 )
 app.command("train", rich_help_panel="Train", epilog=train.EPILOG)(train.train)
 app.add_typer(models.models, name="models", rich_help_panel="Manage")
+app.add_typer(config.config, name="config", rich_help_panel="Manage")
 app.command("doctor", rich_help_panel="Manage", epilog=doctor.EPILOG)(doctor.doctor)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import typer
 
 from lavps_cli import catalog
+from lavps_cli.cli.configuration import configure
 from lavps_cli.errors import UsageError
 
 PROBLEM, SAMPLING, MODEL = "Problem", "Sampling", "Model"
@@ -342,6 +343,23 @@ RunFolder = Annotated[
 ]
 Html = Annotated[
     str | None, unset(OUTPUT, "--html", metavar="FILE", help="Write one page with everything.")
+]
+
+ConfigFile = Annotated[
+    str | None,
+    unset(TALK, "--config", metavar="FILE.toml", help="More settings; see `lavps config`."),
+]
+Config = Annotated[
+    str | None,
+    unset(
+        TALK,
+        "--config",
+        metavar="FILE.toml",
+        help="Settings; these win over ./lavps.toml and your own file. See `lavps config`.",
+        is_eager=True,
+        callback=configure,
+        expose_value=False,
+    ),
 ]
 
 Json = Annotated[bool, option(TALK, "--json", help="One JSON object per line on stdout.")]

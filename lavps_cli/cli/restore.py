@@ -64,6 +64,7 @@ def restore(
     compare: params.Compare = False,
     existing: params.Existing = None,
     force: params.Force = False,
+    config: params.Config = None,
     as_json: params.Json = False,
     progress: params.Progress = "auto",
     quiet: params.Quiet = False,

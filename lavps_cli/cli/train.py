@@ -205,6 +205,7 @@ def train(
         str,
         option(OUTPUT, "--log", metavar="jsonl,tensorboard,wandb,trackio", help="Where to."),
     ] = "jsonl",
+    config: params.Config = None,
     as_json: params.Json = False,
     progress: params.Progress = "auto",
     quiet: params.Quiet = False,
