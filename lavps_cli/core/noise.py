@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from lavps_cli.core.types import Image
 
@@ -41,9 +39,12 @@ class Noise:
         """Return a standard normal draw of the shape and type of `x`."""
         return self.normal(tuple(x.shape[1:]), x.dtype)
 
-    def some_like(self, x: Image, rows: Bool[Tensor, " b"]) -> Image:
+    def some_like(self, x: Image, rows: Sequence[bool]) -> Image:
         """Return the same for some images only: the others get zeros, and nothing is drawn."""
+        if all(rows):
+            return self.normal_like(x)
         w = torch.zeros(x.shape, dtype=x.dtype)
-        for i in rows.nonzero().flatten().tolist():
-            w[i] = torch.randn(x.shape[1:], generator=self._generators[i], dtype=x.dtype)
+        for i, row in enumerate(rows):
+            if row:
+                w[i] = torch.randn(x.shape[1:], generator=self._generators[i], dtype=x.dtype)
         return w.to(self.device)

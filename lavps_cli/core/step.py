@@ -1,9 +1,10 @@
 """What a sampler tells about each of its steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -35,8 +36,18 @@ def check_finite(x0: Image, step: int) -> None:
     Raises:
         LavpsError: `x0` holds one.
     """
-    if not bool(x0.isfinite().all()):
+    check_steps([x0.isfinite().all()], step)
+
+
+def check_steps(finite: Sequence[Tensor], first: int) -> None:
+    """Stop a run whose steps, from step `first` on, tell whether all their values are numbers.
+
+    Raises:
+        LavpsError: Those of a step are not.
+    """
+    flags = torch.stack(tuple(finite)).tolist()
+    if not all(flags):
         raise LavpsError(
-            f"the sampler diverged at step {step}.",
+            f"the sampler diverged at step {first + flags.index(False)}.",
             "Try:  --dtype fp32   or a smaller -O lr=...",
         )

@@ -1,10 +1,11 @@
 """The variational problem of one diffusion step: objective (16), start, safeguard, refinement."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from lavps_cli.core.denoiser import Denoiser
@@ -98,8 +99,8 @@ def refine(
     denoiser: Denoiser,
     noise: Noise,
     *,
-    num_steps: int | Int[Tensor, " b"],
-    lr: float | PerImage,
+    num_steps: int | Sequence[int],
+    lr: float | Sequence[float],
     coordinates: Coordinates,
 ) -> DiagonalGaussian:
     """Return q after `num_steps` Adam steps on the objective, lines 17 to 19 of Algorithm 2.
@@ -109,26 +110,25 @@ def refine(
     is given fewer steps than another draws no noise for those it does not take. Adam moves by `lr`
     whatever the size of the gradient: to give images rates of their own, their unit is scaled.
     """
-    steps = torch.as_tensor(num_steps).expand(len(q.mu)).to(q.mu.device)
-    most = int(steps.max())
-    if most == 0:
+    b = len(q.mu)
+    steps = num_steps if isinstance(num_steps, Sequence) else [num_steps] * b
+    rates = lr if isinstance(lr, Sequence) else [lr] * b
+    if max(steps) == 0:
         return q
-    rates = torch.as_tensor(lr, dtype=q.mu.dtype, device=q.mu.device).expand(len(q.mu))
-    fastest = float(rates.max())
-    pace = (rates / fastest)[:, None, None, None]
+    pace = (torch.tensor(rates).to(q.mu) / max(rates))[:, None, None, None]
     unit = pace * (c.bridge.rho.sqrt() if coordinates == "whitened" else torch.ones_like(q.mu))
     mu, rho = q.mu, q.rho
     with torch.enable_grad():
         u = ((q.mu - c.bridge.mu) / unit).detach().requires_grad_()
         v = (0.5 * q.rho.log() / pace).detach().requires_grad_()
-        adam = torch.optim.Adam([u, v], lr=fastest)
-        for i in range(most):
-            active = steps > i
+        adam = torch.optim.Adam([u, v], lr=max(rates))
+        for i in range(max(steps)):
+            active = [count > i for count in steps]
             q = DiagonalGaussian(c.bridge.mu + unit * u, (2 * pace * v).exp())
             loss = objective(q, c, denoiser, noise.some_like(q.mu, active))
             u.grad, v.grad = torch.autograd.grad(loss.sum(), [u, v])
             adam.step()
-            rows = active[:, None, None, None]
+            rows = torch.tensor(active, device=q.mu.device)[:, None, None, None]
             mu = torch.where(rows, c.bridge.mu + unit * u.detach(), mu)
             rho = torch.where(rows, (2 * pace * v.detach()).exp(), rho)
     return DiagonalGaussian(mu, rho)

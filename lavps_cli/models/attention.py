@@ -16,11 +16,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from lavps_cli.models.neighbourhood import TILE, attention_by_tiles, axis_mask, region_starts
+from lavps_cli.models.written_out import is_cheaper
+
 Heads: TypeAlias = Float[Tensor, " b h w n d"]
 Joint: TypeAlias = tuple[Heads, Heads]
 AttentionKind: TypeAlias = Literal["global", "neighbourhood", "shifted_window", "none"]
-
-_TILE = 8
 
 
 def global_attention(q: Heads, k: Heads, v: Heads, joint: Joint | None = None) -> Heads:
@@ -50,28 +51,13 @@ def _masked_attention(
     return logits.softmax(-1).to(v.dtype) @ v
 
 
-def _starts(length: int, window: int) -> tuple[list[int], int]:
-    """Return where the key region of each tile of queries starts, and the regions' length."""
-    region = min(_TILE + 2 * (window // 2), length)
-    starts = range(-(window // 2), length - window // 2, _TILE)
-    return [min(max(start, 0), length - region) for start in starts], region
-
-
-def _axis_mask(length: int, window: int) -> Bool[Tensor, " tile q k"]:
-    starts, region = _starts(length, window)
-    query = torch.arange(len(starts) * _TILE).clamp_max(length - 1).view(-1, _TILE, 1)
-    key = (torch.tensor(starts)[:, None] + torch.arange(region)).view(-1, 1, region)
-    first = (query - window // 2).clamp(0, max(length - window, 0))
-    return (key >= first) & (key < first + window)
-
-
 @lru_cache(maxsize=32)
 def _mask(
     h: int, w: int, window: int, heads: int, device: torch.device
 ) -> Bool[Tensor, " 1 n q k"]:
-    rows, cols = _axis_mask(h, window), _axis_mask(w, window)
+    rows, cols = axis_mask(h, window), axis_mask(w, window)
     both = rows[:, None, :, None, :, None] & cols[None, :, None, :, None, :]
-    tiles, queries = len(rows) * len(cols), _TILE * _TILE
+    tiles, queries = len(rows) * len(cols), TILE * TILE
     return (
         both.reshape(tiles, 1, queries, -1)
         .repeat_interleave(heads, 1)
@@ -83,8 +69,8 @@ def _mask(
 def _regions(x: Heads, window: int) -> Float[Tensor, " b tn k d"]:
     """Return the keys or values that each tile of queries can see, tiles times heads on axis 1."""
     _, h, w, _, _ = x.shape
-    rows, height = _starts(h, window)
-    cols, width = _starts(w, window)
+    rows, height = region_starts(h, window)
+    cols, width = region_starts(w, window)
     x = torch.stack([x[:, r : r + height] for r in rows], 1)
     x = torch.stack([x[:, :, :, c : c + width] for c in cols], 2)
     b, ty, tx, height, width, n, d = x.shape
@@ -111,12 +97,14 @@ def neighbourhood_attention(
     b, h, w, n, d = q.shape
     if h <= window and w <= window:
         return global_attention(q, k, v, joint)
+    if is_cheaper(q):
+        return attention_by_tiles(window, q, k, v, *(joint or ()))
     fits = _HAS_NATTEN and q.is_cuda and joint is None and min(h, w) >= window
     if fits and (fused := _fused()) is not None:
         return cast(Tensor, fused(q, k, v, kernel_size=(window, window), scale=1.0))
-    q = F.pad(q, (0, 0, 0, 0, 0, -w % _TILE, 0, -h % _TILE))
-    ty, tx = q.shape[1] // _TILE, q.shape[2] // _TILE
-    q = q.view(b, ty, _TILE, tx, _TILE, n, d).permute(0, 1, 3, 5, 2, 4, 6)
+    q = F.pad(q, (0, 0, 0, 0, 0, -w % TILE, 0, -h % TILE))
+    ty, tx = q.shape[1] // TILE, q.shape[2] // TILE
+    q = q.view(b, ty, TILE, tx, TILE, n, d).permute(0, 1, 3, 5, 2, 4, 6)
     keys, values, mask = _regions(k, window), _regions(v, window), _mask(h, w, window, n, q.device)
     if joint is not None:
         keys, values = (
@@ -124,10 +112,10 @@ def neighbourhood_attention(
             for x, more in zip((keys, values), joint, strict=True)
         )
         mask = torch.cat([mask, mask], -1)
-    q = q.reshape(b, ty * tx * n, _TILE * _TILE, d)
+    q = q.reshape(b, ty * tx * n, TILE * TILE, d)
     out = _masked_attention(q, keys, values, mask)
-    out = out.view(b, ty, tx, n, _TILE, _TILE, d).permute(0, 1, 4, 2, 5, 3, 6)
-    return out.reshape(b, ty * _TILE, tx * _TILE, n, d)[:, :h, :w]
+    out = out.view(b, ty, tx, n, TILE, TILE, d).permute(0, 1, 4, 2, 5, 3, 6)
+    return out.reshape(b, ty * TILE, tx * TILE, n, d)[:, :h, :w]
 
 
 @lru_cache(maxsize=32)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -153,3 +154,15 @@ class HDiT(nn.Module):
         for up, split, skip, pos in reversed(list(ways_up)):
             x = up(split(x, skip), pos, cond, seen)
         return at_least_float(self.patch_out(self.out_norm(x)).movedim(-1, -3))
+
+
+def lower(network: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the matrices of a frozen HDiT in the precision that autocast multiplies them in.
+
+    Nothing changes but that autocast does not round them anew at every call.
+    """
+    if not isinstance(network, HDiT) or any(map(network.config.joint_of, network.config.levels)):
+        return  # Operator-aware layers multiply in float32.
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            layer.weight.data = layer.weight.data.to(dtype)

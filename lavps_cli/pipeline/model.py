@@ -14,6 +14,7 @@ from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.precision import multiplies_bf16
 from lavps_cli.core.variational import InferenceModel
 from lavps_cli.errors import DeviceError, UsageError, WeightsError
+from lavps_cli.models.hdit import lower
 from lavps_cli.models.tiled import TiledDenoiser
 from lavps_cli.models.trained import Trained
 from lavps_cli.options import parse_count
@@ -120,6 +121,8 @@ class Weights:
         denoiser, plan = self.prior.open(self.device, self.autocast), None
         if self.inference_folder is not None and self._unfolded:
             denoiser, plan = load_chain(self.inference_folder, denoiser)
+        if self.autocast is not None and isinstance(denoiser, NetworkDenoiser):
+            lower(denoiser.network, self.autocast)
         if self.compiled and isinstance(denoiser, NetworkDenoiser | Trained):
             compile_network(denoiser.network)
         return denoiser, plan
@@ -138,6 +141,8 @@ class Weights:
                 f"{self.inference_folder} was trained for another noise schedule.",
                 "Pass the one of this prior, or:  --inference none",
             )
+        if self.autocast is not None:
+            lower(model.backbone, self.autocast)
         if self.compiled:
             compile_network(model.backbone)
         return model
@@ -268,9 +273,11 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype | None:
 def has_fast_bf16(device: torch.device) -> bool:
     """Return whether bfloat16 is at least 1.5 times as fast as float32 there.
 
-    Not on CPUs: 1.36 to 1.5 times, on two cores with AMX (`benchmarks/cpu_speed.py`).
+    Of CPUs, those that multiply it: 1.9 times, on one core with AVX512_BF16
+    (`benchmarks/speed.py`). What the CPU says of itself decides, not a trial, which might end
+    otherwise the next time: the same command gives the same picture.
     """
-    return device.type in ("cuda", "xpu") and multiplies_bf16(device)
+    return device.type in ("cpu", "cuda", "xpu") and multiplies_bf16(device)
 
 
 def warn_of_slow_bf16(

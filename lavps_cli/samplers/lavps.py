@@ -1,10 +1,10 @@
 """Algorithm 2 of the paper. MGDM is the same call without an inference model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from lavps_cli.core.denoiser import Denoiser, ddim
@@ -18,8 +18,8 @@ from lavps_cli.core.gaussian import (
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.schedule import ScheduleName, time_grid
-from lavps_cli.core.step import OnStep, Step, check_finite
-from lavps_cli.core.types import Image, PerImage
+from lavps_cli.core.step import OnStep, Step, check_steps
+from lavps_cli.core.types import Image
 from lavps_cli.core.variational import (
     Context,
     Coordinates,
@@ -124,34 +124,44 @@ def evaluations(options: LavpsOptions, warm: bool) -> tuple[int, int]:
     return nfe, nbe
 
 
-def num_grad_steps(options: LavpsOptions, late: bool, start: Start) -> int | Int[Tensor, " b"]:
+def told(start: Start) -> list[bool] | None:
+    """Return which images took the predicted start, None where none was offered.
+
+    The only number in a step that the host waits for: gradient steps hang on it.
+    """
+    return None if start.accepted is None else start.accepted.tolist()
+
+
+def num_grad_steps(
+    options: LavpsOptions, late: bool, accepted: Sequence[bool] | None
+) -> int | list[int]:
     """Return G_k; an image that fell back to the zero-shot start is given MGDM's steps too.
 
     Departs from line 17: without it, G_end = 0 would leave such an image without any guidance.
     """
     if not late:
         return options.grad_steps_start
-    if start.accepted is None:
+    if accepted is None:
         return options.grad_steps_end
     fallback = max(options.grad_steps_start, options.grad_steps_end)
-    return torch.where(start.accepted, options.grad_steps_end, fallback)
+    return [options.grad_steps_end if each else fallback for each in accepted]
 
 
-def rate(options: LavpsOptions, start: Start) -> float | PerImage:
+def rate(options: LavpsOptions, accepted: Sequence[bool] | None) -> float | list[float]:
     """Return eta, by image; the paper's is the same for both starts.
 
     Adam's steps have the size of eta whatever the gradient: with the rate that suits the zero-shot
     start, the first one leads away from a good start.
     """
-    if start.accepted is None:
+    if accepted is None:
         return options.lr
-    return torch.where(start.accepted, options.lr_end, options.lr)
+    return [options.lr_end if each else options.lr for each in accepted]
 
 
 def descend(
     start: Start,
     q: DiagonalGaussian,
-    num_grad: int | Int[Tensor, " b"],
+    num_grad: int | Sequence[int],
     c: Context,
     denoiser: Denoiser,
     options: LavpsOptions,
@@ -166,10 +176,11 @@ def descend(
     if start.xs is None or start.x0 is None or options.num_denoise > 1:
         xs = q.sample(noise)
         return xs, ddim(denoiser, xs, c.s, options.num_denoise, etas)
-    moved = torch.as_tensor(num_grad).expand(len(q.mu)) > 0
-    if not bool(moved.any()):
+    steps = num_grad if isinstance(num_grad, Sequence) else [num_grad] * len(q.mu)
+    moved = [count > 0 for count in steps]
+    if not any(moved):
         return start.xs, start.x0
-    rows = moved[:, None, None, None]
+    rows = torch.tensor(moved, device=q.mu.device)[:, None, None, None]
     xs = torch.where(rows, q.at(noise.some_like(q.mu, moved)), start.xs)
     return xs, torch.where(rows, denoiser(xs, c.s), start.x0)
 
@@ -210,6 +221,7 @@ def lavps(
     else:
         xt, x0 = begun.xt, begun.x0
     done = 0 if begun is None else begun.done
+    finite: list[Tensor] = []
     for k in range(num_steps - 1 - done, 1, -1):  # line 3
         s, t, t_next = times[k - 1], times[k], times[k + 1]  # line 4, all weight on t_{k-1}
         late = k in inside
@@ -218,17 +230,20 @@ def lavps(
         for _ in range(options.num_gibbs):  # line 6
             c = context(denoiser, x0, xt, s, t, likelihood)  # line 7
             start = initialise(c, denoiser, inference if late else None, noise)  # lines 8-16
-            num_grad = num_grad_steps(options, late, start)
+            accepted = told(start)
+            num_grad = num_grad_steps(options, late, accepted)
             q = refine(  # lines 17-19
                 start.q, c, denoiser, noise,
-                num_steps=num_grad, lr=rate(options, start), coordinates=options.coordinates,
+                num_steps=num_grad, lr=rate(options, accepted), coordinates=options.coordinates,
             )  # fmt: skip
             xs, x0 = descend(start, q, num_grad, c, denoiser, options, noise)  # lines 20-21
             if options.renoise == "bridge":  # line 22
                 xt = bridge_between(schedule, xs, xt_next, s, t, t_next).sample(noise)
             else:
                 xt = forward_kernel(schedule, xs, s, t).sample(noise)
-        check_finite(x0, num_steps - k)
+        finite.append(x0.isfinite().all())
+        if xt.device.type == "cpu" or k == 2:  # Elsewhere it would keep the device waiting.
+            check_steps(finite, done + 1)
         if on_step is not None:
             on_step(Step(num_steps - k, num_steps - 2, x0, xt, start.accepted))
     return x0  # line 25

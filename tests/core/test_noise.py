@@ -48,7 +48,7 @@ def test_the_global_generator_is_left_alone() -> None:
 def test_some_rows_draw_and_the_others_do_not_move() -> None:
     shape = torch.empty(3, 1, 2, 2)
     noise, twin = Noise([1, 2, 3], CPU), Noise([1, 2, 3], CPU)
-    rows = torch.tensor([True, False, True])
+    rows = [True, False, True]
     first, whole = noise.some_like(shape, rows), twin.normal_like(shape)
     assert torch.equal(first[rows], whole[rows])
     assert not first[1].any()

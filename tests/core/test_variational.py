@@ -178,7 +178,7 @@ def test_every_image_may_have_its_own_rate() -> None:
     c = problem(2)
     noise = Noise([0, 1], CPU)
     both = refine(
-        c.bridge, c, GAUSSIAN, noise, num_steps=4, lr=torch.tensor([0.1, 0.01]),
+        c.bridge, c, GAUSSIAN, noise, num_steps=4, lr=[0.1, 0.01],
         coordinates="whitened",
     )  # fmt: skip
     for i, lr in enumerate((0.1, 0.01)):
@@ -191,7 +191,7 @@ def test_every_image_may_have_its_own_rate() -> None:
 
 
 def test_every_image_may_have_its_own_number_of_steps() -> None:
-    steps, noise = torch.tensor([0, 4, 2]), Noise([0, 1, 2], CPU)
+    steps, noise = [0, 4, 2], Noise([0, 1, 2], CPU)
     c = problem(b=3)
     together = refine(c.bridge, c, GAUSSIAN, noise, num_steps=steps, lr=0.1, coordinates="whitened")
     after = noise.normal_like(c.x0)
@@ -200,7 +200,7 @@ def test_every_image_may_have_its_own_number_of_steps() -> None:
         part = problem(b=3, rows=row)
         alone = refine(
             part.bridge, part, GAUSSIAN, own,
-            num_steps=int(steps[i]), lr=0.1, coordinates="whitened",
+            num_steps=steps[i], lr=0.1, coordinates="whitened",
         )  # fmt: skip
         torch.testing.assert_close(together.mu[row], alone.mu)
         torch.testing.assert_close(together.rho[row], alone.rho)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from lavps_cli.errors import UsageError
-from lavps_cli.models.hdit import HDiT, HDiTConfig
+from lavps_cli.models.hdit import HDiT, HDiTConfig, lower
 from lavps_cli.models.hdit_layers import (
     AdaRMSNorm,
     AxialRoPE,
@@ -302,9 +302,20 @@ def test_rotary_frequencies_rise_from_pi_to_ten_pi_over_features_and_heads() -> 
 def test_rotary_angles_are_first_by_row_then_by_column() -> None:
     embedding = AxialRoPE(d_head=16, heads=2).double()
     row, column = 0.3, -0.7
-    angles = embedding(torch.tensor([[[row, column]]], dtype=torch.float64))
-    freqs = embedding.freqs
-    torch.testing.assert_close(angles[0, 0], torch.cat([row * freqs, column * freqs], 1))
+    cos, sin = embedding(torch.tensor([[[row, column]]], dtype=torch.float64))
+    angles = torch.cat([row * embedding.freqs, column * embedding.freqs], 1)
+    torch.testing.assert_close(cos[0, 0], angles.cos())
+    torch.testing.assert_close(sin[0, 0], angles.sin())
+
+
+@each_kind
+def test_lowered_matrices_are_those_that_autocast_makes(kind: str) -> None:
+    network = awake(config(kind, depth=2, stem="overlap")).float().requires_grad_(False)
+    x, noise = random(1, 3, 8, 12).float(), random(1).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        before = network(x, noise)
+        lower(network, torch.bfloat16)
+        assert torch.equal(network(x, noise), before)
 
 
 def test_the_noise_level_keeps_its_digits_under_autocast() -> None:

@@ -106,6 +106,13 @@ def test_a_missing_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_dtype("fp32", CPU) is None
     assert pick_dtype("fp16", CPU) == torch.float16
+    for has in ("avx512_bf16", "amx_tile"):
+        for name in ("avx512_bf16", "amx_tile"):
+            monkeypatch.setattr(
+                torch.cpu, f"_is_{name}_supported", lambda there=name == has: there, raising=False
+            )
+        assert pick_dtype("auto", CPU) == torch.bfloat16
+    monkeypatch.setattr(torch.cpu, f"_is_{has}_supported", lambda: False)
     assert pick_dtype("auto", CPU) is None
     for supported, chosen in ((True, torch.bfloat16), (False, None)):
         monkeypatch.setattr(

@@ -5,7 +5,7 @@ likelihood of x_s by that of D(x_s): the tolerances are five standard errors plu
 measured value stands next to each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -47,8 +47,8 @@ class Pooled(Noise):
         (generator,) = self._generators
         return torch.randn(self._count, *shape, generator=generator, dtype=dtype)
 
-    def some_like(self, x: Tensor, rows: Tensor) -> Tensor:
-        return self.normal_like(x) * rows.view(-1, 1, 1, 1)
+    def some_like(self, x: Tensor, rows: Sequence[bool]) -> Tensor:
+        return self.normal_like(x) * torch.tensor(rows).view(-1, 1, 1, 1)
 
 
 class Basis(Noise):
