@@ -2,7 +2,7 @@
 
 import typer
 
-from lavps_cli.cli import params
+from lavps_cli.cli import many, params
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import chosen_output, read_stdin, write_stdout
 from lavps_cli.cli.progress import Terminal
@@ -32,15 +32,23 @@ def degrade(
     invert_mask: params.InvertMask = False,
     resize_mask: params.ResizeMask = False,
     page: params.Page = None,
+    recursive: many.Recursive = False,
+    include: many.Include = None,
+    exclude: many.Exclude = None,
+    limit: many.Limit = None,
+    files_from: many.FilesFrom = None,
+    null: many.Null = False,
+    fail_fast: many.FailFast = False,
     seed: params.Seed = 0,
     max_pixels: params.MaxPixels = "200M",
     sidecar: params.Sidecar = False,
     save_mask: params.SaveMask = None,
     bit_depth: params.BitDepth = "auto",
-    existing: params.Existing = None,
+    existing: params.ExistingFile = None,
     force: params.Force = False,
     config: params.Config = None,
     as_json: params.Json = False,
+    print0: many.Print0 = False,
     quiet: params.Quiet = False,
     verbose: params.Verbose = 0,
     dry_run: params.DryRun = False,
@@ -54,7 +62,7 @@ def degrade(
     output = chosen_output(given, output, as_json)
 
     from lavps_cli.pipeline.degrade import degrade_files
-    from lavps_cli.pipeline.requests import DegradationRequest, Output, Problem
+    from lavps_cli.pipeline.requests import DegradationRequest, Output, Problem, Selection
     from lavps_cli.pipeline.results import Pipes
 
     request = DegradationRequest(
@@ -77,6 +85,15 @@ def degrade(
             bit_depth=bit_depth,
             existing=params.existing_rule(existing, force),
         ),
+        select=Selection(
+            recursive=recursive,
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            limit=limit,
+            files_from=files_from,
+            null=null,
+        ),
+        fail_fast=fail_fast,
         seed=seed,
         sidecar=sidecar,
         save_mask=save_mask,
@@ -86,4 +103,5 @@ def degrade(
     )
     with Terminal("none", quiet=quiet, verbose=verbose) as terminal:
         outcomes = degrade_files(request, terminal, Pipes(read_stdin, write_stdout))
-        raise typer.Exit(report(outcomes, terminal, as_json=as_json))
+        ended = "\0" if print0 else "\n"
+        raise typer.Exit(report(outcomes, terminal, as_json=as_json, ended=ended))

@@ -64,7 +64,9 @@ def chosen_output(inputs: list[str], output: str | None, as_json: bool) -> str |
     if output != "-":
         return output
     if as_json:
-        raise UsageError("-o - and --json both want stdout.", "Write a file:  -o out.png")
+        raise UsageError(
+            "-o - and --json both want stdout.", "Use:  --report FILE.json   or -o out.png"
+        )
     if sys.stdout.isatty():
         raise UsageError("stdout is a terminal; a picture would garble it.", "Use:  -o out.png")
     return output

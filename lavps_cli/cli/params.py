@@ -35,7 +35,9 @@ def _model_names() -> list[str]:
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="INPUT...", help="Pictures; - reads one from stdin.", show_default=False
+        metavar="INPUT...",
+        help="Pictures, folders or patterns; - reads one from stdin.",
+        show_default=False,
     ),
 ]
 
@@ -68,8 +70,8 @@ Mask = Annotated[
     unset(
         MOST_USED,
         "--mask",
-        metavar="FILE|alpha",
-        help="White means fill; alpha: what is transparent.",
+        metavar="FILE|DIR|alpha",
+        help="White means fill; of a folder, the file of that stem; alpha: what is transparent.",
     ),
 ]
 Holes = Annotated[
@@ -88,8 +90,8 @@ OutputPath = Annotated[
         "--output",
         "-o",
         metavar="PATH|DIR/|-|TEMPLATE",
-        help="Where to write; - is stdout. Templates know {dir} {stem} {ext} {task} {seed} "
-        "{sample}.",
+        help="Where to write; - is stdout. Templates know {dir} {tree} {stem} {ext} {task} {seed} "
+        "{sample}; {tree} is the folder below the one that was given.",
     ),
 ]
 
@@ -232,7 +234,13 @@ Overlap = Annotated[
     unset(COMPUTE, "--overlap", min=0, help="What windows share; 1/4 of them if not said."),
 ]
 BatchSize = Annotated[
-    str, option(COMPUTE, "--batch-size", metavar="auto|N", help="Samples drawn together.")
+    str,
+    option(
+        COMPUTE,
+        "--batch-size",
+        metavar="auto|N",
+        help="Samples, or pictures of one size and operator, drawn together.",
+    ),
 ]
 Threads = Annotated[str, option(COMPUTE, "--threads", metavar="auto|N", help="Of the CPU.")]
 MaxPixels = Annotated[
@@ -288,9 +296,19 @@ SaveMask = Annotated[
 ]
 Existing = Annotated[
     catalog.ExistingName | None,
+    unset(
+        OUTPUT,
+        "--existing",
+        help="What to do about files that are there; if not said, resume: what the journal says "
+        "these settings made of this input is left, anything else refused.",
+    ),
+]
+ExistingFile = Annotated[
+    Literal["error", "skip", "overwrite"] | None,
     unset(OUTPUT, "--existing", help="What to do about files that are there; error if not said."),
 ]
 Force = Annotated[bool, option(OUTPUT, "--force", "-f", help="The same as --existing overwrite.")]
+
 
 Budget = Annotated[
     str | None,
@@ -375,12 +393,19 @@ DryRun = Annotated[
 ]
 
 
-def existing_rule(existing: catalog.ExistingName | None, force: bool) -> catalog.ExistingName:
+def existing_rule(
+    existing: catalog.ExistingName | None, force: bool, default: catalog.ExistingName = "error"
+) -> catalog.ExistingName:
     """Return what `--existing` and `--force` say together.
+
+    Args:
+        existing: As given.
+        force: As given.
+        default: Without either.
 
     Raises:
         UsageError: They contradict each other.
     """
     if force and existing not in (None, "overwrite"):
         raise UsageError(f"--force contradicts --existing {existing}.", "Give one of them.")
-    return "overwrite" if force else existing or "error"
+    return "overwrite" if force else existing or default

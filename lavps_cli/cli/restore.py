@@ -2,7 +2,7 @@
 
 import typer
 
-from lavps_cli.cli import params
+from lavps_cli.cli import many, params
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import chosen_output, read_stdin, write_stdout
 from lavps_cli.cli.progress import Terminal
@@ -15,6 +15,8 @@ lavps restore old.jpg --scale 4
 lavps restore input.png --task deblur --kernel 21
 
 cat in.png | lavps restore - --task denoise > out.png
+
+lavps restore photos/ -r -o fixed/ --task denoise
 """
 
 
@@ -35,6 +37,16 @@ def restore(
     resize_mask: params.ResizeMask = False,
     page: params.Page = None,
     simulate: params.Simulate = False,
+    recursive: many.Recursive = False,
+    include: many.Include = None,
+    exclude: many.Exclude = None,
+    limit: many.Limit = None,
+    files_from: many.FilesFrom = None,
+    null: many.Null = False,
+    manifest: many.Manifest = None,
+    shard: many.Shard = None,
+    fail_fast: many.FailFast = False,
+    journal: many.Journal = None,
     preset: params.Preset = "balanced",
     budget: params.Budget = None,
     samples: params.Samples = 1,
@@ -53,6 +65,7 @@ def restore(
     dtype: params.Dtype = "auto",
     tile: params.Tile = "auto",
     overlap: params.Overlap = None,
+    gpus: many.Gpus = None,
     batch_size: params.BatchSize = "auto",
     threads: params.Threads = "auto",
     max_pixels: params.MaxPixels = "200M",
@@ -66,6 +79,8 @@ def restore(
     force: params.Force = False,
     config: params.Config = None,
     as_json: params.Json = False,
+    print0: many.Print0 = False,
+    report_file: many.ReportFile = None,
     progress: params.Progress = "auto",
     quiet: params.Quiet = False,
     verbose: params.Verbose = 0,
@@ -75,7 +90,14 @@ def restore(
     given = inputs or []
     output = chosen_output(given, output, as_json)
 
-    from lavps_cli.pipeline.requests import Compute, Output, Problem, Restoration, Sampling
+    from lavps_cli.pipeline.requests import (
+        Compute,
+        Output,
+        Problem,
+        Restoration,
+        Sampling,
+        Selection,
+    )
     from lavps_cli.pipeline.restore import restore_files
     from lavps_cli.pipeline.results import Pipes
 
@@ -128,11 +150,27 @@ def restore(
             metadata=metadata,
             alpha=alpha,
             compare=compare,
-            existing=params.existing_rule(existing, force),
+            existing=params.existing_rule(existing, force, "resume"),
         ),
+        select=Selection(
+            recursive=recursive,
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            limit=limit,
+            files_from=files_from,
+            null=null,
+            manifest=manifest,
+            shard=shard,
+        ),
+        journal=journal,
+        fail_fast=fail_fast,
+        gpus=gpus,
         page=page,
         dry_run=dry_run,
     )
     with Terminal(progress, quiet=quiet, verbose=verbose) as terminal:
         outcomes = restore_files(request, terminal, Pipes(read_stdin, write_stdout))
-        raise typer.Exit(report(outcomes, terminal, as_json=as_json))
+        ended = "\0" if print0 else "\n"
+        raise typer.Exit(
+            report(outcomes, terminal, as_json=as_json, ended=ended, document=report_file)
+        )

@@ -1,6 +1,7 @@
 """Files as Pillow opens them: known kinds only, of a bearable size, every failure in words."""
 
 import io
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,6 +123,25 @@ def check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
             f"{name} has {width}x{height} pixels, more than --max-pixels {max_pixels}.",
             f"If you trust it:  --max-pixels {width * height}",
         )
+
+
+def content_of(path: Place, name: str) -> bytes:
+    """Return the content of a file; `name` is what messages call it.
+
+    Raises:
+        DataError: It cannot be read, or is empty.
+    """
+    with opened(path, name) as content:
+        return content
+
+
+def size_of(content: bytes) -> int:
+    """Return how many pixels a file says to have, 0 where it does not say."""
+    try:
+        with opened(content, "") as content:
+            return math.prod(open_image(content, "", 1 << 62, page=1).size)
+    except DataError:
+        return 0
 
 
 def _take_heif(name: str) -> None:

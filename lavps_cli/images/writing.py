@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,16 +185,55 @@ def write_atomic(path: Place, content: bytes) -> None:
     Raises:
         OutputError: It cannot be written.
     """
+    if not isinstance(path, Remote):
+        write_all({path: content})
+        return
     try:
-        if isinstance(path, Remote):
-            path.write_bytes(content)
-            return
-        part = _part_of(path)
-        try:
-            part.write_bytes(content)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        path.write_bytes(content)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"{path} cannot be written: {reason}.", "Choose:  -o DIR/") from error
+        raise _unwritten(path, error) from error
+
+
+def write_all(
+    files: Mapping[Path, bytes], ready: Callable[[Mapping[Path, Path]], None] | None = None
+) -> None:
+    """Write files, each whole before any of them gets its name.
+
+    Args:
+        files: Their contents.
+        ready: Called before the names are given, with where each file is until then; what it
+            raises leaves everything as it was.
+
+    Raises:
+        OutputError: One cannot be written.
+    """
+    parts = {path: _part_of(path) for path in files}
+    path = None
+    try:
+        try:
+            for path, content in files.items():
+                parts[path].write_bytes(content)
+                _keep(parts[path])
+            if ready is not None:
+                ready(parts)
+            for path, part in parts.items():
+                part.replace(path)
+        finally:
+            for part in parts.values():
+                part.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Place | None, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(f"{path} cannot be written: {reason}.", "Choose:  -o DIR/")
+
+
+def _keep(path: Path) -> None:
+    """Have the disk keep what is written, so that no name outlives its content."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

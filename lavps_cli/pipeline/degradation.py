@@ -28,7 +28,8 @@ _FLAGS = {
     "invert_mask": "inpaint",
     "resize_mask": "inpaint",
 }
-_IMPLY = ("mask", "kernel", "scale")
+IMPLIED = {name: _FLAGS[name] for name in ("mask", "kernel", "scale")}
+"""Flags that say the task by themselves."""
 
 TOLERANCE = 1e-3
 """Of the ridge inverse, which only the inference model looks at: a fifth of the iterations."""
@@ -88,9 +89,9 @@ def implied_task(problem: Problem) -> TaskName | None:
     tasks = {name: _FLAGS[name] for name in given}
     task: str | None = problem.task
     if task is None:
-        implied = [tasks[name] for name in _IMPLY if name in tasks]
+        implied = [tasks[name] for name in IMPLIED if name in tasks]
         if len(set(implied)) > 1:
-            flags = " and ".join(_option(name) for name in _IMPLY if name in tasks)
+            flags = " and ".join(_option(name) for name in IMPLIED if name in tasks)
             raise UsageError(f"{flags} belong to different tasks.", "Say which:  --task NAME")
         task = implied[0] if implied else None
     for name, belongs in tasks.items():

@@ -16,6 +16,9 @@ from lavps_cli.images.writing import encode, with_writable_metadata, write_atomi
 from lavps_cli.options import parse_pixels
 from lavps_cli.pipeline.damage import Degraded, degrade_picture, required_task
 from lavps_cli.pipeline.degradation import check_problem
+from lavps_cli.pipeline.inputs import find_sources
+from lavps_cli.pipeline.job import Source
+from lavps_cli.pipeline.naming import Named, settled
 from lavps_cli.pipeline.paths import (
     STDIO,
     check_outputs,
@@ -24,6 +27,7 @@ from lavps_cli.pipeline.paths import (
     name_of,
     places_of,
     plan_targets,
+    with_folder,
 )
 from lavps_cli.pipeline.record import to_text
 from lavps_cli.pipeline.requests import DegradationRequest
@@ -43,6 +47,11 @@ def degrade_files(
     check_problem(request.problem)
     parse_pixels(request.max_pixels)
     task = required_task(request.problem)
+    sources = _sources(request, listener, pipes)
+    several = len(sources) > 1 or any(source.root is not None for source in sources)
+    output = with_folder(request.output, several=several)
+    inputs = tuple(source.path for source in sources)
+    request = replace(request, inputs=inputs, output=output)
     check_outputs(request.inputs, request.output.output, 1)
     if request.sidecar and request.output.output == STDIO:
         raise UsageError("--sidecar needs a file to lie beside.", "Write one:  -o damaged.png")
@@ -51,20 +60,32 @@ def degrade_files(
             raise UsageError("--save-mask is for --task inpaint.", "Leave it out.")
         check_outputs(request.inputs, request.save_mask, 1, option="--save-mask")
     claimed: dict[Path, str] = {}
-    for source in request.inputs:
+    # Whatever the inputs are, the results are PNG.
+    output = replace(output, format="png")
+    named = [Named(source, output, TEMPLATE, task, request.seed) for source in sources]
+    for source in (each.source for each in settled(named)):
         try:
             yield _one(source, request, listener, pipes, claimed)
         except LavpsError as error:
-            yield Failure(input=source, error=error)
+            yield Failure(input=source.path, error=error)
+            if request.fail_fast:
+                return
+
+
+def _sources(request: DegradationRequest, listener: Listener, pipes: Pipes) -> list[Source]:
+    if not request.inputs and request.select.files_from is None:
+        return []
+    return find_sources(request.inputs, request.select, listener, pipes)
 
 
 def _one(
-    source: str,
+    named: Source,
     request: DegradationRequest,
     listener: Listener,
     pipes: Pipes,
     claimed: dict[Path, str],
 ) -> Result:
+    source = named.path
     name = name_of(source)
     raw = pipes.read() if source == STDIO else Path(source)
     picture = load_picture(
@@ -89,6 +110,8 @@ def _one(
         count=1,
         sidecar=request.sidecar,
         mask=request.save_mask,
+        tree=named.tree,
+        stem=named.stem,
     )
     output = str(targets.files[0]) if targets.files else STDIO
     inputs = places_of(request.inputs)

@@ -1,9 +1,8 @@
 """From samples to files: crop, known pixels, alpha, metadata, and the report of each file."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,8 @@ from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError
 from lavps_cli.images.colour import beyond_srgb, in_own_colours
 from lavps_cli.images.picture import Picture, Plane, quantised
-from lavps_cli.images.writing import encode, encode_deep, write_atomic
+from lavps_cli.images.writing import encode, encode_deep, write_all
+from lavps_cli.pipeline.digest import settings_digest
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.paths import STDIO, Targets
 from lavps_cli.pipeline.problem import Observation
@@ -46,9 +46,22 @@ class Finished:
 
 
 def deliver(
-    finished: Finished, request: Restoration, weights: Weights, options: Any, pipes: Pipes
-) -> Iterator[Result]:
-    """Write the files of one picture and report them.
+    finished: Finished,
+    request: Restoration,
+    weights: Weights,
+    options: Any,
+    pipes: Pipes,
+    ready: Callable[[Mapping[Path, Path]], None] | None = None,
+) -> list[Result]:
+    """Write the files of one picture, all or none, and report them.
+
+    Args:
+        finished: The picture.
+        request: What is asked.
+        weights: For the report.
+        options: For the report.
+        pipes: Where to without a file.
+        ready: Called when the files are written, before they get their names.
 
     Raises:
         OutputError: One cannot be written.
@@ -57,22 +70,24 @@ def deliver(
     x, spread = _visible(finished, request)
     alphas = _alphas(finished, len(x), (x.shape[-2], x.shape[-1]))
     uncertainty = None
+    files: dict[Path, bytes] = {}
+    results = []
     if targets.uncertainty is not None:
         top = float(spread.max()) or 1.0
-        write_atomic(targets.uncertainty, encode_deep(spread / top))
+        files[targets.uncertainty] = encode_deep(spread / top)
         uncertainty = {"output": str(targets.uncertainty), "scale": top / 65535}
     if targets.compare is not None:
-        write_atomic(targets.compare, _comparison(finished.seen, x))
+        files[targets.compare] = _comparison(finished.seen, x)
     shared = _about_input(finished, request, weights)
     for i, row in enumerate(torch.split(x, 1)):
         pixels = _stored(finished, row, request)
         file = replace(picture, pixels=pixels, alpha=alphas[i], depth=targets.depth)
         content = encode(file, targets.format, request.output.quality)
         if targets.files:
-            write_atomic(targets.files[i], content)
+            files[targets.files[i]] = content
         else:
             pipes.write(content)
-        yield Result(
+        result = Result(
             input=finished.source,
             output=str(targets.files[i]) if targets.files else STDIO,
             task=finished.seen.degradation.task,
@@ -90,6 +105,10 @@ def deliver(
                 "metrics": _metrics(row, finished.clean),
             },
         )
+        results.append(result)
+    if files:
+        write_all(files, ready)
+    return results
 
 
 def _visible(finished: Finished, request: Restoration) -> tuple[Image, Plane]:
@@ -186,26 +205,6 @@ def _about_run(
         "tile": posterior.tile,
         "oom_retries": posterior.oom_retries,
     }
-
-
-def settings_digest(request: Restoration, weights: Weights, options: Any) -> str:
-    """Return a digest of everything that decides the pixels, and of nothing else."""
-    sampling, output = asdict(request.sampling), request.output
-    for name in ("preset", "settings", "uncertainty"):
-        del sampling[name]
-    inference = weights.inference_digest
-    settings = {
-        "problem": asdict(request.problem),
-        "sampling": sampling,
-        "options": asdict(options),
-        "tile": [request.compute.tile, request.compute.overlap],
-        "dtype": weights.dtype,
-        "model": [weights.digest, inference],
-        "file": [output.format, output.quality, output.bit_depth, output.metadata, output.alpha],
-        "page": request.page,
-    }
-    text = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _fate_of_metadata(picture: Picture, request: Restoration) -> str:

@@ -1,7 +1,7 @@
 """Where results go: `-o PATH|DIR/|-|TEMPLATE` to files, checked before any work is done."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lavps_cli.catalog import ExistingName
@@ -9,10 +9,13 @@ from lavps_cli.errors import OutputError, UsageError
 from lavps_cli.images import deep
 from lavps_cli.images.picture import FORMATS, Picture, held_depth
 from lavps_cli.images.writing import check_format, check_name, check_target, format_of
+from lavps_cli.pipeline.job import Source
 from lavps_cli.pipeline.requests import Output
 
 STDIO = "-"
-FIELDS = ("dir", "stem", "ext", "task", "seed", "sample")
+TEMPLATE = "{dir}/{stem}.restored.{ext}"
+"""Where results of `lavps restore` go without `-o`."""
+FIELDS = ("dir", "tree", "stem", "ext", "task", "seed", "sample")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def _template(output: str) -> str:
     if "{" in output or output == STDIO:
         return output
     if output.endswith(("/", "\\")) or _is_folder(output):
-        return f"{output.rstrip('/') or '/'}/{{stem}}.{{ext}}"
+        return f"{output.rstrip('/') or '/'}/{{tree}}/{{stem}}.{{ext}}"
     return output
 
 
@@ -99,6 +102,9 @@ def plan_targets(
     uncertainty: str | None = None,
     sidecar: bool = False,
     mask: str | None = None,
+    tree: str = "",
+    stem: str | None = None,
+    makes_folders: bool = False,
 ) -> Targets:
     """Return the files of one picture.
 
@@ -114,6 +120,9 @@ def plan_targets(
         uncertainty: The template of that file.
         sidecar: Whether there is a JSON file beside the result.
         mask: The template of that file.
+        tree: The folder of the input below the one that was given.
+        stem: What the input is called; None for its own name.
+        makes_folders: Whether folders are made also where `-o` names one file.
 
     Raises:
         UsageError: `-o` and `--format` contradict each other, or the name tells no format.
@@ -145,10 +154,7 @@ def plan_targets(
             "16 bits per channel of another colour profile cannot be calculated here.",
             'Install:  pip install "lavps[deep]"      Do without:  --metadata strip',
         )
-    kept = path.suffix.lower() in FORMATS[format_name].suffixes
-    ext = path.suffix[1:] if kept else FORMATS[format_name].suffixes[0][1:]
-    values = {"dir": str(path.parent), "stem": path.stem, "ext": ext, "task": task}
-    values |= {"seed": str(seed), "sample": "00"}
+    values = _values(path, format_name, tree, stem) | {"task": task, "seed": str(seed)}
     files = []
     for sample in range(count):
         values["sample"] = f"{sample:0{max(2, len(str(count - 1)))}d}"
@@ -157,7 +163,7 @@ def plan_targets(
             file = file.with_name(f"{file.stem}.s{values['sample']}{file.suffix}")
         files.append(file)
     first = Path(_filled(default, values)) if template == STDIO else files[0]
-    compare = first.with_name(f"{path.stem}.compare.png") if output.compare else None
+    compare = first.with_name(f"{values['stem']}.compare.png") if output.compare else None
     return Targets(
         files=() if template == STDIO else tuple(files),
         format=format_name,
@@ -166,8 +172,61 @@ def plan_targets(
         uncertainty=Path(_filled(uncertainty, values)) if uncertainty is not None else None,
         sidecar=first.with_suffix(".json") if sidecar else None,
         mask=Path(_filled(mask, values)) if mask is not None else None,
-        makes_folders=template != text or "{" in template,
+        makes_folders=makes_folders or template != text or "{" in template,
     )
+
+
+def _values(path: Path, format_name: str, tree: str, stem: str | None) -> dict[str, str]:
+    """Return what the fields of a template stand for, but for the task and the seed."""
+    kept = path.suffix.lower() in FORMATS[format_name].suffixes
+    ext = path.suffix[1:] if kept else FORMATS[format_name].suffixes[0][1:]
+    values = {"dir": str(path.parent), "tree": tree, "stem": stem or path.stem, "ext": ext}
+    return values | {"sample": "00"}
+
+
+def expected_file(
+    source: Source, output: Output, *, default: str, task: str | None, seed: int
+) -> Path | None:
+    """Return the result's name as far as it is known before the picture is opened.
+
+    That of the first sample; the format is taken to be what the input's name says. `{task}` stays
+    where only the picture tells it. None for stdout.
+    """
+    template = _template(default if output.output is None else output.output)
+    if template == STDIO:
+        return None
+    path = Path("stdin" if source.path == STDIO else source.path)
+    suffix = path.suffix.lower()
+    own = next((name for name, entry in FORMATS.items() if suffix in entry.suffixes), "png")
+    format_name = own if output.format == "auto" else output.format
+    values = _values(path, format_name, source.tree, source.stem) | {"seed": str(seed)}
+    return Path(_filled(template, values | ({} if task is None else {"task": task})))
+
+
+def with_folder(output: Output, *, several: bool) -> Output:
+    """Return `-o` with a slash where it must be a folder that is not there yet.
+
+    Of several pictures a name without an ending of a file can be nothing else.
+    """
+    name = output.output
+    if not several or name is None or name == STDIO or "{" in name or Path(name).suffix:
+        return output
+    return replace(output, output=f"{name.rstrip('/')}/" if name.strip("/") else name)
+
+
+def home_of(output: Output) -> Path | None:
+    """Return the folder that `-o` names, None where it names none or a file.
+
+    Of a template that is the folder before its first field.
+    """
+    text = output.output
+    if text is None or text == STDIO:
+        return None
+    template = _template(text)
+    if "{" not in template:
+        return None
+    folder = template.partition("{")[0].rpartition("/")[0]
+    return Path(folder) if folder else None
 
 
 def _filled(template: str, values: dict[str, str]) -> str:
@@ -185,6 +244,7 @@ def claim(
     existing: ExistingName,
     claimed: dict[Path, str],
     inputs: frozenset[Path],
+    owned: frozenset[Path] = frozenset(),
 ) -> bool:
     """Check that the files may be written, and return whether there is anything to do.
 
@@ -194,6 +254,7 @@ def claim(
         existing: What to do about files that are there.
         claimed: Files of this run and their inputs; grows.
         inputs: Files that are never overwritten.
+        owned: Files of an earlier run with the same settings, which may be.
 
     Raises:
         OutputError: One may not be written.
@@ -214,9 +275,11 @@ def claim(
         if not path.parent.is_dir() and targets.makes_folders:
             continue
         check_target(path)
-        if path.exists() and existing == "error":
+        if path.exists() and existing in ("error", "resume") and path.resolve() not in owned:
+            by_others = " and was not made by these settings" if existing == "resume" else ""
             raise OutputError(
-                f"{path} exists.", "Replace it:  --force        Keep it and go on:  --existing skip"
+                f"{path} exists{by_others}.",
+                "Replace it:  --force        Keep it and go on:  --existing skip",
             )
     claimed |= dict.fromkeys((path.resolve() for path in targets.all), source)
     return True

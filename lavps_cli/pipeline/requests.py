@@ -90,7 +90,22 @@ class Output:
     metadata: MetadataName = "keep"
     alpha: AlphaName = "keep"
     compare: bool = False
-    existing: ExistingName = "error"
+    existing: ExistingName = "resume"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which pictures are meant, beside those named one by one."""
+
+    recursive: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    limit: int | None = None
+    files_from: str | None = None
+    null: bool = False
+    """Whether NUL ends the names of that list."""
+    manifest: str | None = None
+    shard: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +119,10 @@ class Restoration:
     output: Output = Output()
     page: int | None = None
     """Which picture of files that hold several, from 1."""
+    select: Selection = Selection()
+    journal: str | None = None
+    fail_fast: bool = False
+    gpus: str | None = None
     dry_run: bool = False
 
 
@@ -119,6 +138,8 @@ class DegradationRequest:
     save_mask: str | None = None
     page: int | None = None
     max_pixels: str = "200M"
+    select: Selection = Selection()
+    fail_fast: bool = False
     dry_run: bool = False
 
 

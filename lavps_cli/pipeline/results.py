@@ -41,6 +41,8 @@ class Failure:
 
     input: str
     error: LavpsError
+    journal: str = ""
+    """Where it is kept, if anywhere."""
 
     @property
     def told(self) -> dict[str, Any]:
@@ -128,6 +130,8 @@ class Summary:
     def __init__(self) -> None:
         self.codes: dict[str, set[int]] = {}
         self.reasons: Counter[str] = Counter()
+        self.skipped = 0
+        self.journals: set[str] = set()
 
     def add(self, outcome: Outcome) -> None:
         """Count one outcome; the results of one input count once."""
@@ -135,8 +139,10 @@ class Summary:
         if isinstance(outcome, Failure):
             codes.add(outcome.error.exit_code)
             self.reasons[outcome.error.code] += 1
+            self.journals.add(outcome.journal)
         else:
             codes.add(0)
+            self.skipped += outcome.status == "skipped"
 
     @property
     def exit_code(self) -> int:
@@ -145,10 +151,27 @@ class Summary:
         return codes.pop() if len(codes) == 1 else 7 if codes else 0
 
     @property
+    def told(self) -> dict[str, Any]:
+        """Counts of pictures."""
+        failed = self.reasons.total()
+        return {
+            "pictures": len(self.codes),
+            "failed": failed,
+            "skipped": self.skipped,
+            "reasons": dict(self.reasons),
+            "exit": self.exit_code,
+        }
+
+    @property
     def text(self) -> str:
         """What to say at the end; nothing about a single picture."""
         count, failed = len(self.codes), self.reasons.total()
         if count < 2:
             return ""
+        if not failed:
+            before = f", {self.skipped} of them before" if self.skipped else ""
+            return f"{count} pictures done{before}"
         reasons = ", ".join(f"{number} {code}" for code, number in self.reasons.items())
-        return f"{failed} of {count} failed ({reasons})" if failed else f"{count} pictures done"
+        text = f"{failed} of {count} failed ({reasons})"
+        (journal, *others) = sorted(self.journals)
+        return f"{text}. Details: {journal}" if journal and not others else text

@@ -376,7 +376,7 @@ def test_a_result_that_explains_nothing_is_told(
     flags = ("--task", "denoise", "--noise", "0.01", "-f", "--json")
     for residual, told in ((0.5, True), (0.015, False)):
         found = [residual]
-        monkeypatch.setattr("lavps_cli.pipeline.restore.residuals", lambda *_, r=found: r)
+        monkeypatch.setattr("lavps_cli.pipeline.runner.residuals", lambda *_, r=found: r)
         result = restore(photo, *flags)
         (line,) = lines(result)
         assert line["residual"]["rmse"] == residual

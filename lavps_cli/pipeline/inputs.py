@@ -1,0 +1,173 @@
+"""Which pictures a command line names: files, folders, patterns, lists, and shares of them."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from glob import glob, has_magic
+from pathlib import Path
+
+from lavps_cli.errors import DataError, UsageError
+from lavps_cli.images.sniffing import is_picture
+from lavps_cli.pipeline.job import Source
+from lavps_cli.pipeline.paths import STDIO
+from lavps_cli.pipeline.requests import Selection
+from lavps_cli.pipeline.results import Listener, Pipes
+
+
+def find_sources(
+    inputs: Iterable[str], select: Selection, listener: Listener, pipes: Pipes
+) -> list[Source]:
+    """Return what is named, in the order given, folders in natural order, nothing twice.
+
+    `--shard` is not applied: names must not depend on it.
+
+    Raises:
+        UsageError: The options contradict each other, or a list cannot be read.
+        DataError: A folder holds no picture.
+    """
+    _check(select)
+    named = [source for name in inputs for source in _matching(name)]
+    if named.count(STDIO) + (select.files_from == STDIO) > 1:
+        raise UsageError("stdin can be read once.", "Give - once.")
+    if select.files_from is not None:
+        named += _listed(select, pipes)
+    found: dict[str, Source] = {}
+    for name in named:
+        for source in _expanded(name, select, listener):
+            found.setdefault(_whole(source.path), source)
+    return list(found.values())[: select.limit]
+
+
+def share(select: Selection) -> tuple[int, int]:
+    """Return which share of how many `--shard i/n` asks for, from 0.
+
+    Raises:
+        UsageError: It is no share.
+    """
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", select.shard or "1/1")
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(
+            f"--shard {select.shard}: expected i/n, from 1/n to n/n.", "For example:  --shard 1/4"
+        )
+    return int(match[1]) - 1, int(match[2])
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts `a2` before `a10`."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(0, int(p), p) if p.isascii() and p.isdigit() else (1, 0, p) for p in parts if p]
+
+
+def _check(select: Selection) -> None:
+    share(select)
+    if select.null and select.files_from is None:
+        raise UsageError("--null is about a list.", "Add:  --files-from FILE")
+
+
+def _listed(select: Selection, pipes: Pipes) -> list[str]:
+    assert select.files_from is not None
+    content = read_list("--files-from", select.files_from, pipes)
+    lines = content.split(b"\0") if select.null else content.splitlines()
+    names = [os.fsdecode(line) for line in lines if line]
+    if not select.null and any("\0" in name for name in names):
+        raise UsageError("--files-from: NUL ends the names of this list.", "Add:  -0")
+    if STDIO in names:
+        raise UsageError("--files-from names -, which is no file.", "A file of that name:  ./-")
+    return names
+
+
+def read_list(option: str, name: str, pipes: Pipes) -> bytes:
+    """Return the content of a list, from a file or stdin.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    if name == STDIO:
+        return pipes.read()
+    try:
+        return Path(name).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{option} {name}: {reason}.", "Check the path.") from error
+
+
+def _matching(name: str) -> list[str]:
+    """Return the files of a pattern, natural sort; the name itself where there are none."""
+    if name == STDIO or not has_magic(name) or _test(os.path.lexists, name):
+        return [name]
+    matches = sorted(glob(name, recursive=True), key=natural)  # noqa: PTH207  # absolute too
+    return [match for match in matches if not _test(os.path.isdir, match)] or [name]
+
+
+def _expanded(name: str, select: Selection, listener: Listener) -> Iterable[Source]:
+    if name != STDIO and _test(os.path.isdir, name):
+        return _of_folder(name, select, listener)
+    return [Source(name)]
+
+
+def _whole(path: str) -> str:
+    return path if path == STDIO else os.path.abspath(path)  # noqa: PTH100  # links stay
+
+
+def _test(question: Callable[[str], bool], name: str) -> bool:
+    try:
+        return question(name)
+    except (OSError, ValueError):  # No file can be called that.
+        return False
+
+
+def _of_folder(name: str, select: Selection, listener: Listener) -> Iterator[Source]:
+    folder, others, count = Path(name), 0, 0
+    for path in _walk(folder, select.recursive, set()):
+        tree = path.relative_to(folder)
+        if not _wanted(tree, select):
+            continue
+        if not is_picture(path):
+            others += 1
+            listener.detail(f"{path} is no picture")
+            continue
+        count += 1
+        yield Source(str(path), str(tree.parent) if tree.parent.name else "", folder)
+    if others:
+        listener.note(f"{name}: {others} files are no pictures and are left out")
+    if not count:
+        raise DataError(
+            f"{name} holds no pictures.",
+            "Check --include and --exclude." if select.recursive else "Look below it:  -r",
+        )
+
+
+def _wanted(tree: Path, select: Selection) -> bool:
+    def matches(patterns: tuple[str, ...]) -> bool:
+        return any(fnmatchcase(tree.name, p) or fnmatchcase(str(tree), p) for p in patterns)
+
+    return not matches(select.exclude) and (not select.include or matches(select.include))
+
+
+def _walk(folder: Path, recursive: bool, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Yield the files of a folder; each folder once, by whatever links it is reached."""
+    try:
+        about = folder.stat()
+        if (about.st_dev, about.st_ino) in seen:
+            return
+        seen.add((about.st_dev, about.st_ino))
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            kinds = {entry.name: _kind(entry) for entry in visible}
+    except OSError:
+        yield folder  # Reading it tells why; what is beside it is done.
+        return
+    for name in sorted(kinds, key=natural):
+        if kinds[name] == "file":
+            yield folder / name
+    for name in sorted(kinds, key=natural) if recursive else ():
+        if kinds[name] == "folder":
+            yield from _walk(folder / name, recursive, seen)
+
+
+def _kind(entry: "os.DirEntry[str]") -> str:
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    except OSError:  # A link in a circle.
+        return ""

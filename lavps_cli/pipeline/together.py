@@ -1,0 +1,93 @@
+"""Pictures that pose problems of one kind and size, sampled as one batch."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lavps_cli.core.operator import LinearOperator
+from lavps_cli.errors import LavpsError
+from lavps_cli.pipeline.model import Tiling, Weights
+from lavps_cli.pipeline.problem import Observation
+from lavps_cli.pipeline.requests import Sampling
+from lavps_cli.pipeline.run import Posterior, is_out_of_memory, likelihood_of
+from lavps_cli.pipeline.sampling import draw
+from lavps_cli.pipeline.seeds import derive_seed
+
+_AUTO_PIXELS = {"cuda": 1 << 22, "xpu": 1 << 20, "mps": 1 << 20}
+"""On CPUs a batch takes as long as its pictures, from 64x64 on, and rounds differently."""
+_MOST = 64
+
+
+def group_size(seen: Observation, weights: Weights, sampling: Sampling, given: int | None) -> int:
+    """Return with how many others a picture may be sampled, itself included."""
+    if sampling.samples > 1:
+        return 1  # Its samples are a batch already.
+    if given is not None:
+        return given
+    height, width = seen.shape
+    return max(1, min(_MOST, _AUTO_PIXELS.get(weights.device.type, 0) // (height * width)))
+
+
+def fit_together(a: Observation, b: Observation) -> bool:
+    """Return whether two pictures differ in nothing but what was observed."""
+    same = (a.shape, a.sigma_y, a.y.shape) == (b.shape, b.sigma_y, b.y.shape)
+    return same and a.degradation.task == b.degradation.task and _same(a.A, b.A)
+
+
+def _same(a: LinearOperator, b: LinearOperator) -> bool:
+    if type(a) is not type(b) or vars(a).keys() != vars(b).keys():
+        return False
+    return all(_equal(value, vars(b)[name]) for name, value in vars(a).items())
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)
+    return bool(a == b)
+
+
+def sample_together(
+    seen: Sequence[Observation],
+    weights: Weights,
+    tiling: Tiling,
+    sampling: Sampling,
+    options: Any,
+    on_step: Callable[[int, int], None] | None = None,
+) -> list[Posterior] | None:
+    """Return one sample of each picture; those that `fit_together`.
+
+    Each picture has its own generator, and gets what it would alone, up to rounding. None where
+    that fails, for want of memory or for one of them: they are to be sampled one by one.
+    """
+    alone = derive_seed(sampling.seed, "sample", 0)
+    y = torch.cat([each.y for each in seen])
+    try:
+        drawn = draw(
+            weights.model(tiling),
+            likelihood_of(seen[0], y.to(weights.device)),
+            options,
+            method=sampling.method,
+            shape=(3, *seen[0].shape),
+            seeds=[alone] * len(seen),
+            coarse=sampling.coarse,
+            on_step=on_step,
+        )
+    except (RuntimeError, MemoryError, LavpsError) as error:
+        if not isinstance(error, LavpsError) and not is_out_of_memory(error):
+            raise
+        return None
+    x = drawn.x.cpu()
+    return [
+        Posterior(
+            x=x[i : i + 1],
+            nfe=[drawn.nfe],
+            nbe=[drawn.nbe],
+            accepted=[drawn.accepted[i]],
+            offered=drawn.offered,
+            tile=tiling.tile,
+            oom_retries=0,
+        )
+        for i in range(len(seen))
+    ]
