@@ -1,4 +1,4 @@
-"""Where things of one user are kept: what can be made again, and what cannot."""
+"""Where things are kept: what came along, what can be made again, and what cannot."""
 
 import os
 from pathlib import Path
@@ -12,6 +12,13 @@ def cache_folder(name: str) -> Path:
 def data_folder(name: str) -> Path:
     """Return the folder of one kind of things that the user asked to keep, below $XDG_DATA_HOME."""
     return _home("XDG_DATA_HOME", ".local/share") / name
+
+
+def bundled_models() -> Path:
+    """Return the folder of the bundled weights: of the wheel, or of a source checkout."""
+    package = Path(__file__).parent
+    packaged = package / "_weights"
+    return packaged if packaged.is_dir() else package.parent / "weights"
 
 
 def config_folder() -> Path:

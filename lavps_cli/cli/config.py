@@ -10,7 +10,8 @@ from lavps_cli.cli import params
 from lavps_cli.cli.configuration import COMMANDS, OWN, Setting, files, options_of, settings_of
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import json_line
-from lavps_cli.errors import UsageError, suggestion
+from lavps_cli.cli.trust import Value
+from lavps_cli.errors import OutputError, UsageError, suggestion
 from lavps_cli.folders import config_folder
 
 config = typer.Typer(no_args_is_help=True, help="What files and variables set.")
@@ -21,6 +22,7 @@ Command = Annotated[
         metavar="COMMAND",
         help="With all its options; all commands if not said.",
         show_default=False,
+        autocompletion=lambda: list(COMMANDS),
     ),
 ]
 
@@ -71,6 +73,32 @@ def path() -> None:
     typer.echo(config_folder() / OWN)
 
 
+@config.command("init")
+@reported
+def init() -> None:
+    """Write your own file, with every option at its default and commented out."""
+    from lavps_cli.cli.main import app
+
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    lines = ["# Options of lavps; take away the # before what is to be set."]
+    for name in COMMANDS:
+        lines += ["", f"[{name}]"]
+        for key, option in options_of(commands[name]).items():
+            lines += [f"# {_shown(key, _default(option))}"]
+    place = config_folder() / OWN
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("x", encoding="utf-8") as file:  # Never over what somebody wrote.
+            file.write("\n".join(lines) + "\n")
+    except FileExistsError as error:
+        raise OutputError(f"{place} exists.", "Edit it, or move it away.") from error
+    except OSError as error:
+        raise OutputError(
+            f"{place} cannot be written: {error.strerror}.", "Set XDG_CONFIG_HOME to a folder."
+        ) from error
+    typer.echo(place)
+
+
 def _all(command: Any, settings: dict[str, Setting]) -> dict[str, Setting]:
     """Return every option, with its default where nothing is said."""
     return {
@@ -79,13 +107,19 @@ def _all(command: Any, settings: dict[str, Setting]) -> dict[str, Setting]:
     }
 
 
-def _default(option: Any) -> Any:
-    value = option.default
-    return value if value is None or isinstance(value, bool | list) else str(value)
+def _default(option: Any) -> Value | None:
+    value: Any = option.default
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(key: str, value: Value | None) -> str:
+    """Return a line of TOML; of what is unset, the name alone."""
+    if value is None:
+        return f"{key} ="
+    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return f"{key} = {text}"
 
 
 def _line(key: str, setting: Setting) -> str:
-    if setting.value is None:
-        return f"# {key} =  # {setting.source}"
-    text = json.dumps(setting.value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return f"{key} = {text}  # {setting.source}"
+    unset = "# " if setting.value is None else ""
+    return f"{unset}{_shown(key, setting.value)}  # {setting.source}"

@@ -1,30 +1,33 @@
 """Options from elsewhere than the command line: `lavps.toml`, `--config`, variables."""
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+from lavps_cli.cli.setting_values import from_toml, from_variable
+from lavps_cli.cli.trust import Value, check_harmless
 from lavps_cli.errors import UsageError, suggestion
 from lavps_cli.folders import config_folder
 
 COMMANDS = ("restore", "degrade", "evaluate", "benchmark", "calibrate-speedup", "train")
-HERE, OWN, CHOSEN = "lavps.toml", "config.toml", "LAVPS_CONFIG"
+HERE, OWN, CHOSEN, NONE = "lavps.toml", "config.toml", "LAVPS_CONFIG", "none"
 _SOURCES = "lavps.sources"
 _MOST_BYTES = 1 << 20
-_WRITES = {"output", "uncertainty", "journal", "report", "save-mask", "html", "plot", "kernel-out"}
-"""Options that name what is written."""
-_LEAVES = {"push", "public"}
-"""Options by which something leaves this machine."""
+_context: ContextVar[Any] = ContextVar("_context", default=None)
+"""Of the command that runs, so that errors can tell where a value was said."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One option's value as a command line would have it, and where it was said; None is unset."""
+    """One option's value, and where it was said; None is unset."""
 
-    value: bool | str | list[str] | None
+    value: Value | None
     source: str
 
 
@@ -42,23 +45,45 @@ def files(chosen: str | None, environ: Mapping[str, str]) -> list[ConfigFile]:
     """Return the files that count, what comes later wins.
 
     Args:
-        chosen: `--config`.
+        chosen: `--config`; `none` is no file at all.
         environ: Variables.
 
     Raises:
         UsageError: A file that was asked for is not there.
     """
-    own = config_folder() / OWN
-    found = [ConfigFile(own, str(own), trusted=True)] if own.is_file() else []
-    if Path(HERE).is_file():
-        found.append(ConfigFile(Path(HERE), f"./{HERE}", trusted=False))
     name = chosen or environ.get(CHOSEN)
+    if name == NONE:
+        return []
+    if name and not _is_file(Path(name)):
+        option = "--config" if chosen else CHOSEN
+        raise UsageError(f"{option} {name}: there is no such file.", "Check the path.")
+    found = []
+    own = _own()
+    if own is not None and _is_file(own):
+        found.append(ConfigFile(own, str(own), trusted=True))
+    here = Path(HERE)
+    # One that was chosen by name is trusted, also where it would have been found.
+    if _is_file(here) and not any(here.samefile(p) for p in (own, name) if p and _is_file(Path(p))):
+        found.append(ConfigFile(here, f"./{HERE}", trusted=False))
     if name:
-        if not Path(name).is_file():
-            option = "--config" if chosen else CHOSEN
-            raise UsageError(f"{option} {name}: there is no such file.", "Check the path.")
         found.append(ConfigFile(Path(name), name, trusted=True))
     return found
+
+
+def _own() -> Path | None:
+    """Return the place of the user's own file; a user without a home has none."""
+    try:
+        return config_folder() / OWN
+    except RuntimeError:
+        return None
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a file can be seen there: homes of others are closed."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def settings_of(
@@ -82,8 +107,10 @@ def settings_of(
         for table, key, value in _checked(file, commands):
             if table == name:
                 found[key] = Setting(value, file.label)
-    options = options_of(commands[name])
-    prefix = f"LAVPS_{name.upper().replace('-', '_')}_"
+    _check_commands(environ)
+    command = commands[name]
+    options = options_of(command)
+    prefix = _prefix(name)
     for variable in sorted(v for v in environ if v.startswith(prefix) and environ[v]):
         key = variable.removeprefix(prefix).lower().replace("_", "-")
         if key not in options:
@@ -91,9 +118,31 @@ def settings_of(
             raise UsageError(
                 f"{variable}: lavps {name} has no such option.", suggestion(variable, names)
             )
-        text = environ[variable]
-        found[key] = Setting(text.split() if options[key].multiple else text, variable)
+        found[key] = Setting(
+            from_variable(command, options[key], environ[variable], variable), variable
+        )
     return found
+
+
+def _prefix(command: str) -> str:
+    return f"LAVPS_{command.upper().replace('-', '_')}_"
+
+
+def _check_commands(environ: Mapping[str, str]) -> None:
+    """Refuse variables whose command is nearly one of those; others may be anybody's.
+
+    Raises:
+        UsageError: There is one.
+    """
+    prefixes = [_prefix(command) for command in COMMANDS]
+    for variable in environ:
+        word = re.match(r"LAVPS_[A-Z]+_", variable)
+        if word and not variable.startswith(tuple(prefixes)):
+            near = get_close_matches(word[0], prefixes, n=1, cutoff=0.85)
+            if near:
+                raise UsageError(
+                    f"{variable}: there is no such command.", f"Did you mean {near[0]}...?"
+                )
 
 
 def options_of(command: Any) -> dict[str, Any]:
@@ -120,26 +169,31 @@ def configure(context: Any, chosen: str | None) -> str | None:
     name = context.info_name
     if context.resilient_parsing or name not in COMMANDS:
         return chosen
+    _context.set(context)
     commands: Mapping[str, Any] = context.find_root().command.commands
     settings = settings_of(commands, name, chosen, os.environ)
     options = options_of(commands[name])
     context.default_map = {options[key].name: each.value for key, each in settings.items()}
-    context.meta[_SOURCES] = {options[key].name: each.source for key, each in settings.items()}
+    context.meta[_SOURCES] = {
+        key: (options[key].name, each.source) for key, each in settings.items()
+    }
     return chosen
 
 
-def source_of(context: Any, name: str) -> str | None:
-    """Return where an option's value was said, None for the command line and defaults."""
-    source = context.get_parameter_source(name)
-    if source is None or source.name != "DEFAULT_MAP":
-        return None
-    sources: dict[str, str] = context.meta.get(_SOURCES, {})
-    return sources.get(name)
+def where_said(message: str) -> list[str]:
+    """Return lines that tell where options were set that a message speaks of."""
+    context = _context.get()
+    sources: dict[str, tuple[str, str]] = {} if context is None else context.meta.get(_SOURCES, {})
+    lines = []
+    for key, (name, source) in sources.items():
+        said = context.get_parameter_source(name)
+        mentioned = re.search(rf"--{re.escape(key)}(?![\w-])", message)
+        if mentioned and said is not None and said.name == "DEFAULT_MAP":
+            lines.append(f"--{key} is set in {source}.")
+    return lines
 
 
-def _checked(
-    file: ConfigFile, commands: Mapping[str, Any]
-) -> Iterator[tuple[str, str, bool | str | list[str]]]:
+def _checked(file: ConfigFile, commands: Mapping[str, Any]) -> Iterator[tuple[str, str, Value]]:
     """Yield command, option and value of every line of a file."""
     for table, values in _read(file).items():
         if table not in COMMANDS:
@@ -158,9 +212,9 @@ def _checked(
                     suggestion(key, list(options)),
                 )
             where = f"{file.label}: [{table}] {written}"
-            shaped = _shaped(options[key], value, where)
+            shaped = from_toml(commands[table], options[key], value, where)
             if not file.trusted:
-                _check_harmless(key, shaped, where)
+                check_harmless(key, shaped, where, HERE)
             yield table, key, shaped
 
 
@@ -168,10 +222,10 @@ def _read(file: ConfigFile) -> dict[str, Any]:
     try:
         if file.path.stat().st_size > _MOST_BYTES:
             raise UsageError(f"{file.label} has more than a MiB.", "Is it a configuration?")
-        return tomllib.loads(file.path.read_text())
+        return tomllib.loads(file.path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UsageError(f"{file.label} is no UTF-8.", "TOML is written in UTF-8.") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # Not all are tomllib's own: too many digits.
         raise UsageError(
             f"{file.label} is no TOML: {error}.", 'For example:  [restore]  device = "cuda"'
         ) from error
@@ -179,45 +233,3 @@ def _read(file: ConfigFile) -> dict[str, Any]:
         raise UsageError(
             f"{file.label} cannot be read: {error.strerror}.", "Check its permissions."
         ) from error
-
-
-def _shaped(option: Any, value: Any, where: str) -> bool | str | list[str]:
-    """Return a value of TOML as the command line would give it."""
-    if isinstance(value, dict) and option.multiple:
-        value = [f"{name}={each}" for name, each in value.items()]
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int | float | str):
-        return [str(value)] if option.multiple else str(value)
-    if isinstance(value, list) and all(isinstance(v, int | float | str) for v in value):
-        texts = [str(each) for each in value]
-        return texts if option.multiple else ",".join(texts)
-    raise UsageError(
-        f"{where}: a {type(value).__name__} is no value of an option.",
-        "Allowed are texts, numbers, true, false and lists of them.",
-    )
-
-
-def _check_harmless(key: str, value: bool | str | list[str], where: str) -> None:
-    """Refuse what a file that came with somebody's pictures must not decide.
-
-    Raises:
-        UsageError: It would run code, write elsewhere, or send something away.
-    """
-    texts = value if isinstance(value, list) else [str(value)]
-    what = None
-    if any(".py:" in text for text in texts):
-        what = "would run a program"
-    elif key in _LEAVES:
-        what = "would send something away"
-    elif key in _WRITES and any(_leads_away(text) for text in texts):
-        what = "would write outside this folder"
-    if what is not None:
-        raise UsageError(
-            f"{where} {what}, which a file found in a folder may not.",
-            f"If you trust it:  --config {HERE}",
-        )
-
-
-def _leads_away(text: str) -> bool:
-    return PurePath(text).is_absolute() or ".." in PurePath(text).parts or "://" in text

@@ -13,7 +13,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from lavps_cli.cli.configuration import source_of
+from lavps_cli.cli.configuration import where_said
 from lavps_cli.errors import LavpsError, UsageError
 
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ def error_text(error: LavpsError) -> str:
     """Return the lines that tell an error."""
     label = "usage error" if isinstance(error, UsageError) else "error"
     lines = [f"{label}: {error.message}"]
-    lines += [f"  {line}" for line in error.hint.splitlines()]
+    lines += [f"  {line}" for line in where_said(error.message) + error.hint.splitlines()]
     return "\n".join(lines)
 
 
@@ -88,9 +88,6 @@ def run(app: typer.Typer) -> NoReturn:
         code = error.exit_code
         if message := error.format_message():
             say(f"usage error: {message}")
-            context, param = getattr(error, "ctx", None), getattr(error, "param", None)
-            if context and param and (source := source_of(context, param.name)):
-                say(f"  That is set in {source}.")
             say("  All options:  lavps --help   and   lavps COMMAND --help")
         else:  # Nothing was asked, and the help is printed.
             code = 0

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import typer
 
 from lavps_cli import catalog
+from lavps_cli.cli import completion
 from lavps_cli.cli.configuration import configure
 from lavps_cli.errors import UsageError
 
@@ -24,12 +25,6 @@ def option(panel: str, *names: str, **more: Any) -> Any:
 def unset(panel: str, *names: str, **more: Any) -> Any:
     """Return an option whose default None is told in words, if at all."""
     return option(panel, *names, show_default=False, **more)
-
-
-def _model_names() -> list[str]:
-    from lavps_cli.weights.index import bundled
-
-    return ["default", *bundled()]
 
 
 Inputs = Annotated[
@@ -179,12 +174,19 @@ Method = Annotated[
         "--method",
         metavar="|".join(catalog.SAMPLERS),
         help="Sampler.",
-        autocompletion=lambda: list(catalog.SAMPLERS),
+        autocompletion=completion.methods,
     ),
 ]
 Settings = Annotated[
     list[str] | None,
-    unset(SAMPLING, "--option", "-O", metavar="NAME=VALUE", help="Set an option of the sampler."),
+    unset(
+        SAMPLING,
+        "--option",
+        "-O",
+        metavar="NAME=VALUE",
+        help="Set an option of the sampler.",
+        autocompletion=completion.settings,
+    ),
 ]
 
 ModelName = Annotated[
@@ -194,7 +196,7 @@ ModelName = Annotated[
         "--model",
         metavar="NAME|DIR|FILE|USER/REPO[@REV]|FILE.py:function",
         help="The prior; see `lavps models`. Weights of other projects are converted.",
-        autocompletion=_model_names,
+        autocompletion=completion.models,
     ),
 ]
 InferenceName = Annotated[
@@ -204,7 +206,7 @@ InferenceName = Annotated[
         "--inference",
         metavar="NAME|DIR|FILE|USER/REPO[@REV]|none",
         help="The inference model; the one of the prior if not said.",
-        autocompletion=lambda: [*_model_names(), "none"],
+        autocompletion=completion.inference_models,
     ),
 ]
 Label = Annotated[
@@ -219,7 +221,7 @@ Device = Annotated[
         "--device",
         metavar="auto|cpu|cuda[:i]|mps|xpu",
         help="auto: the fastest present.",
-        autocompletion=lambda: ["auto", "cpu", "cuda", "mps", "xpu"],
+        autocompletion=completion.devices,
     ),
 ]
 Dtype = Annotated[
@@ -328,6 +330,7 @@ Metrics = Annotated[
         "--metrics",
         metavar="LIST",
         help="psnr, ssim, lpips, lpips:vgg|squeeze, lpips:alex@TRUNK.pth, cmmd.",
+        autocompletion=completion.metrics,
     ),
 ]
 OwnMetrics = Annotated[
@@ -348,6 +351,7 @@ BenchData = Annotated[
         "--dataset",
         metavar="builtin|SRC",
         help="As `lavps train --dataset`; builtin: a dozen pictures that come with lavps.",
+        autocompletion=completion.benchmark_data,
     ),
 ]
 BenchImages = Annotated[
@@ -365,7 +369,7 @@ Html = Annotated[
 
 ConfigFile = Annotated[
     str | None,
-    unset(TALK, "--config", metavar="FILE.toml", help="More settings; see `lavps config`."),
+    unset(TALK, "--config", metavar="FILE.toml", help="More settings; none: of no file."),
 ]
 Config = Annotated[
     str | None,
@@ -373,7 +377,8 @@ Config = Annotated[
         TALK,
         "--config",
         metavar="FILE.toml",
-        help="Settings; these win over ./lavps.toml and your own file. See `lavps config`.",
+        help="Settings, which win over ./lavps.toml and your own file; none: no file at all. See "
+        "`lavps config`.",
         is_eager=True,
         callback=configure,
         expose_value=False,

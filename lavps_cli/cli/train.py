@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lavps_cli import catalog
-from lavps_cli.cli import params
+from lavps_cli.cli import completion, params
 from lavps_cli.cli.errors import INTERRUPTED, TERMINATED, reported
 from lavps_cli.cli.output import json_line
 from lavps_cli.cli.params import COMPUTE, DATA, MOST_USED, OUTPUT, option, unset
@@ -36,6 +36,7 @@ def train(
             metavar="SRC",
             help="DIR, 'DIR/*.jpg', data.zip, shards-{000..099}.tar, hf:user/name[:split], or a "
             "known name such as ffhq=DIR; may be repeated.",
+            autocompletion=completion.training_data,
         ),
     ] = None,
     stage: Annotated[
@@ -102,7 +103,13 @@ def train(
     ] = "palette",
     prior: Annotated[
         str,
-        option(MODEL, "--prior", metavar="NAME|DIR", help="Of the stages that are for a prior."),
+        option(
+            MODEL,
+            "--prior",
+            metavar="NAME|DIR",
+            help="Of the stages that are for a prior.",
+            autocompletion=completion.models,
+        ),
     ] = "default",
     label: params.Label = None,
     offline: params.Offline = False,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lavps_cli.catalog import WeightsKind
 from lavps_cli.errors import WeightsError
-from lavps_cli.folders import data_folder
+from lavps_cli.folders import bundled_models, data_folder
 from lavps_cli.storage.places import located
 from lavps_cli.storage.remote import Remote
 from lavps_cli.weights.checkpoint import is_ours
@@ -15,16 +15,9 @@ from lavps_cli.weights.stored import stored
 DEFAULT = "natural-64"
 
 
-def _home() -> Path:
-    """Return the folder of the bundled weights: of the wheel, or of a source checkout."""
-    package = Path(__file__).parent.parent
-    packaged = package / "_weights"
-    return packaged if packaged.is_dir() else package.parent / "weights"
-
-
 def bundled() -> dict[str, Path]:
     """Return the bundled models by name."""
-    return _models_in(_home())
+    return _models_in(bundled_models())
 
 
 def _models_in(folder: Path) -> dict[str, Path]:
@@ -33,9 +26,7 @@ def _models_in(folder: Path) -> dict[str, Path]:
 
 def imported() -> dict[str, Path]:
     """Return the models that the user imported, by name."""
-    return {
-        path.parent.name: path.parent for path in sorted(imports_folder().glob("*/config.json"))
-    }
+    return _models_in(imports_folder())
 
 
 def imports_folder() -> Path:

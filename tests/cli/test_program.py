@@ -53,21 +53,38 @@ def test_the_most_used_options_come_first(lavps: Lavps) -> None:
     assert places == sorted(places)
 
 
-def test_help_needs_nothing_heavy() -> None:
+COMPLETE = {"_LAVPS_COMPLETE": "complete_bash"}
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "told"),
+    [
+        ("restore --help", {}, "--scale"),
+        ("config show restore", {}, "preset"),
+        ("", COMPLETE | {"COMP_WORDS": "lavps restore -O num_", "COMP_CWORD": "3"}, "num_steps="),
+        ("", COMPLETE | {"COMP_WORDS": "lavps restore --model d", "COMP_CWORD": "3"}, "default"),
+    ],
+)
+def test_nothing_heavy_is_imported_to_tell(
+    words: str, variables: dict[str, str], told: str
+) -> None:
     code = (
         "import sys\nfrom lavps_cli.cli import errors\nfrom lavps_cli.cli.main import app\n"
-        "sys.argv = ['lavps', 'restore', '--help']\n"
+        f"sys.argv = ['lavps', *{words.split()!r}]\n"
         "try:\n    errors.run(app)\nexcept SystemExit:\n"
         f"    print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | variables
+    )
     assert result.stderr == "[]\n"
-    assert "--scale" in result.stdout
+    assert told in result.stdout
 
 
 def test_values_complete_in_the_shell() -> None:
     def complete(words: str) -> list[str]:
-        asked = {"_LAVPS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
+        last = str(len(words.split()) - 1)
+        asked = {"_LAVPS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": last}
         code = "import sys; sys.argv[0] = 'lavps'; from lavps_cli.cli.main import main; main()"
         result = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | asked
@@ -77,7 +94,8 @@ def test_values_complete_in_the_shell() -> None:
     assert complete("lavps restore --device c") == ["cpu", "cuda"]
     assert complete("lavps restore --method mg") == ["mgdm", "mgps"]
     assert complete("lavps restore --preset b") == ["balanced", "best"]
-    assert "default" in complete("lavps restore --model d")
+    assert "zeta=" in complete("lavps restore --method dps -O z")
+    assert "ffhq" in complete("lavps train --dataset f")
 
 
 def test_nothing_asked_is_help(
