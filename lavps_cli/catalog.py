@@ -46,7 +46,13 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "fast": Preset(
-        warm={"num_steps": 8, "grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.0},
+        warm={
+            "num_steps": 8,
+            "grad_steps_start": 2,
+            "grad_steps_end": 0,
+            "switch_ratio": 0.0,
+            "settle": 3,
+        },
         cold={"num_steps": 18, "grad_steps_start": 2, "grad_steps_end": 2},
     ),
     "balanced": Preset(

@@ -67,24 +67,40 @@ def objective(q: DiagonalGaussian, c: Context, denoiser: Denoiser, w: Image) -> 
 
 @torch.no_grad()
 def initialise(
-    c: Context, denoiser: Denoiser, inference: InferenceModel | None, noise: Noise
+    c: Context,
+    denoiser: Denoiser,
+    inference: InferenceModel | None,
+    noise: Noise,
+    compared: Sequence[bool] | None = None,
 ) -> Start:
     """Return the start, lines 8 to 16 of Algorithm 2.
 
     The predicted start is kept image by image, wherever its objective is not larger than that of
-    the bridge under the same noise.
+    the bridge under the same noise. An image that is not `compared` keeps it unseen, which saves
+    an evaluation.
     """
     zero_shot = c.bridge
     if inference is None:
         return Start(zero_shot)
     predicted = inference(c)
     w = noise.normal_like(c.x0)
-    xs = torch.cat([zero_shot.at(w), predicted.at(w)])
-    x0 = denoiser(xs, c.s if c.s.ndim == 0 else c.s.repeat(2))
-    (xs_zs, xs_ws), (x0_zs, x0_ws) = xs.chunk(2), x0.chunk(2)
+    rows = [i for i, each in enumerate(compared or [True] * len(w)) if each]
+    xs_zs, xs_ws = zero_shot.at(w), predicted.at(w)
+    if len(rows) == len(w):
+        times = c.s if c.s.ndim == 0 else c.s.repeat(2)
+        x0_ws, x0_zs = denoiser(torch.cat([xs_ws, xs_zs]), times).chunk(2)
+    else:
+        times = c.s if c.s.ndim == 0 else torch.cat([c.s, c.s[rows]])
+        found = denoiser(torch.cat([xs_ws, xs_zs[rows]]), times)
+        x0_ws = found[: len(w)]
+        x0_zs = x0_ws.index_copy(
+            0, torch.tensor(rows, dtype=torch.long, device=w.device), found[len(w) :]
+        )
     loss_zs = -c.likelihood.log_prob(x0_zs)
     loss_ws = predicted.kl(zero_shot) - c.likelihood.log_prob(x0_ws)
     accepted = loss_ws <= loss_zs
+    if len(rows) < len(w):
+        accepted = accepted | ~torch.tensor(compared, device=w.device)
     choose = accepted[:, None, None, None]
     q = DiagonalGaussian(
         torch.where(choose, predicted.mu, zero_shot.mu),

@@ -60,6 +60,9 @@ class LavpsOptions:
     """`forward`: x_t ~ q(x_t | x_s) as printed; `bridge`: given the previous x_t too."""
     coordinates: Coordinates = "whitened"
     """`whitened` or `raw` coordinates of the optimisation."""
+    settle: int = 0
+    """After so many predicted starts kept in a row an image takes the next ones without comparing
+    them, which saves an evaluation a step; 0 compares always, as in the paper."""
     stochastic: bool = True
     """Whether DDIM draws noise (eta = 1) when M > 1; without, samples spread too far."""
 
@@ -67,7 +70,7 @@ class LavpsOptions:
         for name, least in (("num_steps", 3), ("num_denoise", 1), ("num_gibbs", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        for name in ("grad_steps_start", "grad_steps_end"):
+        for name in ("grad_steps_start", "grad_steps_end", "settle"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; it cannot be negative.")
         for name in ("lr", "lr_end"):
@@ -112,15 +115,17 @@ def evaluations(options: LavpsOptions, warm: bool) -> tuple[int, int]:
         options: The settings.
         warm: Whether there is an inference model, whose evaluations count too.
     """
-    nfe, nbe, inside = 1, 0, script_t(options)
+    nfe, nbe, offers, inside = 1, 0, 0, script_t(options)
     for k in range(options.num_steps - 1, 1, -1):
         late = k in inside
         grad = options.grad_steps_end if late else options.grad_steps_start
         offered = warm and late
         reused = offered and grad == 0 and options.num_denoise == 1
-        offer = 3 if offered else 0  # Both candidates, and the inference model itself.
-        nfe += options.num_gibbs * (offer + grad + (0 if reused else options.num_denoise))
+        nfe += options.num_gibbs * (grad + (0 if reused else options.num_denoise))
         nbe += options.num_gibbs * grad
+        offers += options.num_gibbs if offered else 0
+    compared = min(offers, options.settle) if options.settle else offers
+    nfe += 2 * offers + compared  # The inference model, its candidate, and the other one.
     return nfe, nbe
 
 
@@ -222,6 +227,7 @@ def lavps(
         xt, x0 = begun.xt, begun.x0
     done = 0 if begun is None else begun.done
     finite: list[Tensor] = []
+    runs, settle = [0] * shape[0], options.settle
     for k in range(num_steps - 1 - done, 1, -1):  # line 3
         s, t, t_next = times[k - 1], times[k], times[k + 1]  # line 4, all weight on t_{k-1}
         late = k in inside
@@ -229,8 +235,13 @@ def lavps(
         xt = bridge(schedule, x0, xt_next, s=t, t=t_next).sample(noise)  # line 5
         for _ in range(options.num_gibbs):  # line 6
             c = context(denoiser, x0, xt, s, t, likelihood)  # line 7
-            start = initialise(c, denoiser, inference if late else None, noise)  # lines 8-16
+            compared = None if settle == 0 else [run < settle for run in runs]
+            start = initialise(  # lines 8-16
+                c, denoiser, inference if late else None, noise, compared
+            )
             accepted = told(start)
+            if accepted is not None:
+                runs = [run + 1 if each else 0 for run, each in zip(runs, accepted, strict=True)]
             num_grad = num_grad_steps(options, late, accepted)
             q = refine(  # lines 17-19
                 start.q, c, denoiser, noise,

@@ -123,8 +123,9 @@ def test_seeds_fix_the_result_and_different_seeds_differ(name: str) -> None:
         {"coordinates": "raw", "lr": 0.03, "renoise": "forward", "grid": "vp"},
         {"stochastic": False, "num_denoise": 3},
         {"grad_steps_start": 2, "grad_steps_end": 0, "switch_ratio": 0.2, "switch_back": 0.7},
+        {"grad_steps_end": 0, "switch_ratio": 0.0, "settle": 1},
     ],
-    ids=["defaults", "repeated", "printed", "eta0", "amortised"],
+    ids=["defaults", "repeated", "printed", "eta0", "amortised", "settled"],
 )
 def test_an_image_depends_neither_on_its_batch_nor_on_its_place(
     name: str, settings: dict[str, Any]
@@ -232,6 +233,38 @@ def test_an_accepted_start_costs_the_safeguard_and_nothing_more() -> None:
     assert all(step.accepted.all() for step in steps[early:])
     assert denoiser.nbe == early
     assert denoiser.nfe == 1 + 2 * early + 2 * late
+
+
+@pytest.mark.parametrize("settle", [1, 2, 5])
+def test_settled_images_save_evaluations_and_change_nothing(settle: int) -> None:
+    options = LavpsOptions(
+        num_steps=10, grad_steps_start=1, grad_steps_end=0, switch_ratio=0.4, settle=settle
+    )
+    x, _, denoiser = run(options, Always())
+    assert torch.equal(x, run(replace(options, settle=0), Always())[0])
+    early, late = 3, 5
+    assert denoiser.nfe == 1 + 2 * early + late + settle
+    assert evaluations(options, warm=True) == (denoiser.nfe + late, early)
+
+
+def test_an_image_that_falls_back_never_settles() -> None:
+    options = LavpsOptions(num_steps=10, switch_ratio=0.4, settle=1)
+    x, steps, denoiser = run(options, Never())
+    before, _, compared = run(replace(options, settle=0), Never())
+    assert torch.equal(x, before)
+    assert denoiser.nfe == compared.nfe
+    assert not any(step.accepted.any() for step in steps[3:])
+
+
+def test_each_image_settles_by_itself() -> None:
+    options = LavpsOptions(num_steps=12, switch_ratio=0.0, grad_steps_end=0, settle=2)
+    _, steps, denoiser = run(options, Nudged())
+    _, _, compared = run(replace(options, settle=0), Nudged())
+    accepted = torch.stack([step.accepted for step in steps])
+    for image in accepted.T.tolist():
+        settled = next((i for i in range(2, 11) if all(image[i - 2 : i])), 10)
+        assert all(image[settled:])
+    assert denoiser.nfe < compared.nfe
 
 
 def test_an_image_that_falls_back_is_given_the_steps_of_mgdm() -> None:
