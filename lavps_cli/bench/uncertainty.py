@@ -1,5 +1,7 @@
 """Whether samples spread as the truth does: coverage of intervals, and uniformity of ranks."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -27,21 +29,41 @@ def coverage(
     Raises:
         UsageError: There are too few samples for the level.
     """
+    lower, upper = interval(samples, level)
+    return float(((lower <= truth) & (truth <= upper)).double().mean())
+
+
+def interval(
+    samples: Float[Tensor, " n *d"], level: float = LEVEL
+) -> tuple[Float[Tensor, " *d"], Float[Tensor, " *d"]]:
+    """Return the ends of the central interval of each entry, in float64.
+
+    Args:
+        samples: Draws.
+        level: The probability that one more draw lies within.
+
+    Raises:
+        UsageError: There are too few samples for the level.
+    """
     n = len(samples)
-    low = (1 - level) / 2 * (n + 1)
-    if low < 1 - 1e-9:
-        least = round(2 / (1 - level)) - 1
+    if n < least_samples(level):
         raise UsageError(
-            f"{n} samples give no interval of {level:.0%}.", f"Take at least {least} of them."
+            f"{n} samples give no interval of {level:.0%}.",
+            f"Take at least {least_samples(level)} of them.",
         )
+    low = (1 - level) / 2 * (n + 1)
     ordered = samples.double().sort(0).values
     ends = []
     for place in (low - 1, n - low):  # Counted from 0.
         below = min(max(int(place + 1e-9), 0), n - 1)
         above, share = min(below + 1, n - 1), max(place - below, 0.0)
-        ends.append(ordered[below] * (1 - share) + ordered[above] * share)
-    inside = (ends[0] <= truth) & (truth <= ends[1])
-    return float(inside.double().mean())
+        ends.append(torch.lerp(ordered[below], ordered[above], share))
+    return ends[0], ends[1]
+
+
+def least_samples(level: float) -> int:
+    """Return how many samples it takes for an interval: the ends lie between the outermost."""
+    return math.ceil(2 / (1 - level) - 1 - 1e-9)
 
 
 def calibration_error(samples: Float[Tensor, " n *d"], truth: Float[Tensor, " *d"]) -> float:

@@ -137,19 +137,6 @@ Simulate = Annotated[
 ]
 
 Preset = Annotated[catalog.PresetName, option(SAMPLING, "--preset", help="How many steps.")]
-Samples = Annotated[
-    int, option(SAMPLING, "--samples", min=1, help="Draws; several files get .s00, .s01, ...")
-]
-Mean = Annotated[bool, option(SAMPLING, "--mean", help="Write the mean of the samples instead.")]
-Uncertainty = Annotated[
-    str | None,
-    unset(
-        SAMPLING,
-        "--uncertainty",
-        metavar="FILE.png",
-        help="Write the deviation of the samples per pixel, 16 bits; the scale is in --json.",
-    ),
-]
 Seed = Annotated[int, option(SAMPLING, "--seed", min=0, help="Same seed, same picture.")]
 KeepKnown = Annotated[
     bool,

@@ -2,7 +2,7 @@
 
 import typer
 
-from lavps_cli.cli import many, params
+from lavps_cli.cli import many, params, posterior
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import chosen_output, read_stdin, write_stdout
 from lavps_cli.cli.progress import Terminal
@@ -49,9 +49,10 @@ def restore(
     journal: many.Journal = None,
     preset: params.Preset = "balanced",
     budget: params.Budget = None,
-    samples: params.Samples = 1,
-    mean: params.Mean = False,
-    uncertainty: params.Uncertainty = None,
+    samples: posterior.Samples = 1,
+    mean: posterior.Mean = False,
+    uncertainty: posterior.Uncertainty = None,
+    intervals: posterior.Intervals = None,
     seed: params.Seed = 0,
     keep_known: params.KeepKnown = True,
     coarse: params.Coarse = True,
@@ -124,6 +125,7 @@ def restore(
             samples=samples,
             mean=mean,
             uncertainty=uncertainty,
+            intervals=intervals,
             seed=seed,
             keep_known=keep_known,
             coarse=coarse,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -14,8 +14,8 @@ from lavps_cli import catalog
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError
 from lavps_cli.images.colour import beyond_srgb, in_own_colours
-from lavps_cli.images.picture import Picture, Plane, quantised
-from lavps_cli.images.writing import encode, encode_deep, write_all
+from lavps_cli.images.picture import Picture, quantised
+from lavps_cli.images.writing import encode, write_all
 from lavps_cli.pipeline.digest import settings_digest
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.paths import STDIO, Targets
@@ -23,7 +23,10 @@ from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Pipes, Result
 from lavps_cli.pipeline.run import Posterior
+from lavps_cli.pipeline.spread import bounds, deviation
 from lavps_cli.weights.hub import name_of
+
+Alphas: TypeAlias = Sequence[Float[Tensor, "1 1 h w"] | None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -67,22 +70,19 @@ def deliver(
         OutputError: One cannot be written.
     """
     picture, targets = finished.picture, finished.targets
-    x, spread = _visible(finished, request)
+    samples = _visible(finished, request)
+    x = samples
+    if request.sampling.mean:
+        x = _with_known(finished, request, samples.mean(0, keepdim=True))
+    x = quantised(x, targets.depth)
     alphas = _alphas(finished, len(x), (x.shape[-2], x.shape[-1]))
-    uncertainty = None
-    files: dict[Path, bytes] = {}
+    files, spread = _spread(finished, request, samples, alphas)
     results = []
-    if targets.uncertainty is not None:
-        top = float(spread.max()) or 1.0
-        files[targets.uncertainty] = encode_deep(spread / top)
-        uncertainty = {"output": str(targets.uncertainty), "scale": top / 65535}
     if targets.compare is not None:
         files[targets.compare] = _comparison(finished.seen, x)
     shared = _about_input(finished, request, weights)
     for i, row in enumerate(torch.split(x, 1)):
-        pixels = _stored(finished, row, request)
-        file = replace(picture, pixels=pixels, alpha=alphas[i], depth=targets.depth)
-        content = encode(file, targets.format, request.output.quality)
+        content = _file(finished, request, row, alphas[i])
         if targets.files:
             files[targets.files[i]] = content
         else:
@@ -93,13 +93,13 @@ def deliver(
             task=finished.seen.degradation.task,
             details=shared
             | _about_run(finished, request, weights, options, i)
+            | spread
             | {
                 "seconds": round(finished.seconds / len(x), 3),
                 "residual": {
                     "rmse": round(finished.residual[i], 6),
                     "expected": round(finished.seen.sigma_y, 6),
                 },
-                "uncertainty": uncertainty,
                 "metadata": _fate_of_metadata(picture, request),
                 "warnings": finished.warnings,
                 "metrics": _metrics(row, finished.clean),
@@ -111,20 +111,54 @@ def deliver(
     return results
 
 
-def _visible(finished: Finished, request: Restoration) -> tuple[Image, Plane]:
-    """Return the results as files of their depth hold them, and the deviation between samples."""
-    seen, sampling = finished.seen, request.sampling
-    x = seen.seen(finished.posterior.x).clamp(-1, 1)
+def _visible(finished: Finished, request: Restoration) -> Image:
+    """Return the samples as they are seen: cropped, in grey where the picture is, known pixels."""
+    x = finished.seen.seen(finished.posterior.x).clamp(-1, 1)
     if finished.picture.grey:
         x = x.mean(1, keepdim=True)
-    mask = seen.degradation.mask
-    if mask is not None and sampling.keep_known:
-        observed = seen.y if sampling.simulate else finished.picture.pixels
-        x = torch.where(mask.values.bool(), observed, x)
-    spread = x.var(0, correction=min(1, len(x) - 1)).mean(0).sqrt()
-    if sampling.mean:
-        x = x.mean(0, keepdim=True)
-    return quantised(x, finished.targets.depth), spread
+    return _with_known(finished, request, x)
+
+
+def _with_known(finished: Finished, request: Restoration, x: Image) -> Image:
+    """Return pictures with the pixels of the input where a mask says that it has them."""
+    mask = finished.seen.degradation.mask
+    if mask is None or not request.sampling.keep_known:
+        return x
+    observed = finished.seen.y if request.sampling.simulate else finished.picture.pixels
+    return torch.where(mask.values.bool(), observed, x)
+
+
+def _spread(
+    finished: Finished, request: Restoration, samples: Image, alphas: Alphas
+) -> tuple[dict[Path, bytes], dict[str, Any]]:
+    """Return the files about what the samples leave open, and what is reported about them."""
+    targets, percent = finished.targets, request.sampling.intervals
+    files: dict[Path, bytes] = {}
+    uncertainty = intervals = None
+    if targets.uncertainty is not None and targets.uncertainty_map is not None:
+        found = deviation(samples)
+        files = {targets.uncertainty: found.png, targets.uncertainty_map: found.coloured}
+        names = {"output": str(targets.uncertainty), "map": str(targets.uncertainty_map)}
+        uncertainty = names | found.about
+    if percent is not None:
+        ends = bounds(samples, percent)
+        for path, end in zip(targets.bounds, ends, strict=True):
+            x = quantised(_with_known(finished, request, end), targets.depth)
+            files[path] = _file(finished, request, x, alphas[0])
+        lower, upper = map(str, targets.bounds)
+        width = round(float((ends[1] - ends[0]).mean()), 6)
+        intervals = {"percent": percent, "lower": lower, "upper": upper, "mean_width": width}
+    return files, {"uncertainty": uncertainty, "intervals": intervals}
+
+
+def _file(
+    finished: Finished, request: Restoration, x: Image, alpha: Float[Tensor, "1 1 h w"] | None
+) -> bytes:
+    """Return the file of one result."""
+    pixels = _stored(finished, x, request)
+    depth = finished.targets.depth
+    picture = replace(finished.picture, pixels=pixels, alpha=alpha, depth=depth)
+    return encode(picture, finished.targets.format, request.output.quality)
 
 
 def _stored(finished: Finished, x: Image, request: Restoration) -> Image:
@@ -142,9 +176,7 @@ def _stored(finished: Finished, x: Image, request: Restoration) -> Image:
     return quantised(x, finished.targets.depth)
 
 
-def _alphas(
-    finished: Finished, count: int, size: tuple[int, int]
-) -> Sequence[Float[Tensor, "1 1 h w"] | None]:
+def _alphas(finished: Finished, count: int, size: tuple[int, int]) -> Alphas:
     """Return the transparency of each result."""
     alpha = finished.picture.alpha
     if alpha is None:

@@ -14,7 +14,7 @@ from lavps_cli.pipeline.requests import Restoration
 def settings_digest(request: Restoration, weights: Weights, options: Any) -> str:
     """Return a digest of everything that decides the pixels, and of nothing else."""
     sampling, output = asdict(request.sampling), request.output
-    for name in ("preset", "settings", "uncertainty"):
+    for name in ("preset", "settings", "uncertainty", "intervals"):
         del sampling[name]
     inference = weights.inference_digest
     settings = {
@@ -42,7 +42,7 @@ def work_digest(request: Restoration, weights: Weights, options: Any) -> str:
     # A file counts by its content: it may be moved, or named from elsewhere.
     unnamed: dict[str, Any] = {name: "" for name, content in files.items() if content is not None}
     request = replace(request, problem=replace(request.problem, **unnamed))
-    written = [output.compare, sampling.uncertainty is not None]
+    written = [output.compare, sampling.uncertainty is not None, sampling.intervals]
     # What fits a budget differs from run to run, what was asked for does not.
     settings = settings_digest(request, weights, options)
     text = json.dumps([settings, files, written, sampling.budget])

@@ -29,14 +29,17 @@ class Targets:
     """Bits per channel; 32 are floats."""
     compare: Path | None = None
     uncertainty: Path | None = None
+    uncertainty_map: Path | None = None
+    bounds: tuple[Path, ...] = ()
+    """The lower and the upper end of intervals."""
     sidecar: Path | None = None
     mask: Path | None = None
     makes_folders: bool = False
 
     @property
     def all(self) -> list[Path]:
-        beside = (self.compare, self.uncertainty, self.sidecar, self.mask)
-        return [*self.files, *(path for path in beside if path is not None)]
+        beside = (self.compare, self.uncertainty, self.uncertainty_map, self.sidecar, self.mask)
+        return [*self.files, *self.bounds, *(path for path in beside if path is not None)]
 
 
 def name_of(source: str) -> str:
@@ -100,6 +103,7 @@ def plan_targets(
     seed: int,
     count: int,
     uncertainty: str | None = None,
+    bounds: bool = False,
     sidecar: bool = False,
     mask: str | None = None,
     tree: str = "",
@@ -118,6 +122,7 @@ def plan_targets(
         seed: For the template.
         count: Results of this picture; several get `.s00` and so on.
         uncertainty: The template of that file.
+        bounds: Whether the ends of intervals are written.
         sidecar: Whether there is a JSON file beside the result.
         mask: The template of that file.
         tree: The folder of the input below the one that was given.
@@ -164,12 +169,16 @@ def plan_targets(
         files.append(file)
     first = Path(_filled(default, values)) if template == STDIO else files[0]
     compare = first.with_name(f"{values['stem']}.compare.png") if output.compare else None
+    spread = Path(_filled(uncertainty, values)) if uncertainty is not None else None
+    ends = [f"{values['stem']}.{end}{first.suffix}" for end in ("lower", "upper")] if bounds else []
     return Targets(
         files=() if template == STDIO else tuple(files),
         format=format_name,
         depth=depth,
         compare=compare,
-        uncertainty=Path(_filled(uncertainty, values)) if uncertainty is not None else None,
+        uncertainty=spread,
+        uncertainty_map=None if spread is None else spread.with_suffix(".map.png"),
+        bounds=tuple(first.with_name(end) for end in ends),
         sidecar=first.with_suffix(".json") if sidecar else None,
         mask=Path(_filled(mask, values)) if mask is not None else None,
         makes_folders=makes_folders or template != text or "{" in template,

@@ -54,6 +54,8 @@ class Sampling:
     samples: int = 1
     mean: bool = False
     uncertainty: str | None = None
+    intervals: float | None = None
+    """In percents."""
     seed: int = 0
     keep_known: bool = True
     coarse: bool = True

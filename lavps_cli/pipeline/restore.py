@@ -7,7 +7,6 @@ from functools import partial
 import torch
 
 from lavps_cli import catalog
-from lavps_cli.errors import UsageError
 from lavps_cli.options import parse_count, parse_pixels, parse_seconds
 from lavps_cli.pipeline.damage import required_task
 from lavps_cli.pipeline.degradation import check_problem
@@ -21,6 +20,7 @@ from lavps_cli.pipeline.paths import TEMPLATE, check_outputs
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes
 from lavps_cli.pipeline.runner import Run, fit, pixels_of
+from lavps_cli.pipeline.spread import check_spread
 
 _WINDOW = 1 << 23
 """Pixels of pictures that wait for others of their kind, at most."""
@@ -90,17 +90,7 @@ def _check(request: Restoration) -> None:
     parse_count("--batch-size", compute.batch_size, 1)
     parse_pixels(compute.max_pixels)
     check_outputs(request.inputs, request.output.output, 1 if sampling.mean else sampling.samples)
-    if sampling.samples < 2:
-        for flag, given in (("--mean", sampling.mean), ("--uncertainty", sampling.uncertainty)):
-            if given:
-                raise UsageError(f"{flag} needs several samples.", f"Add:  --samples 8 {flag}")
-    if sampling.uncertainty is not None:
-        if not sampling.uncertainty.lower().endswith(".png"):
-            raise UsageError(
-                f"--uncertainty {sampling.uncertainty}: it is written as PNG.",
-                "For example:  --uncertainty spread.png",
-            )
-        check_outputs(request.inputs, sampling.uncertainty, 1, option="--uncertainty")
+    check_spread(request.inputs, sampling)
 
 
 def _introduce(request: Restoration, weights: Weights, listener: Listener) -> None:

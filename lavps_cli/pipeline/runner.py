@@ -372,6 +372,7 @@ class Run:
             seed=sampling.seed,
             count=1 if sampling.mean else sampling.samples,
             uncertainty=sampling.uncertainty,
+            bounds=sampling.intervals is not None,
             tree=job.source.tree,
             stem=job.source.stem,
             makes_folders=job.line > 0,
