@@ -30,11 +30,14 @@ from lavps_cli.cli.main import app
 from lavps_cli.errors import LavpsError
 from lavps_cli.images.reading import load_picture
 from lavps_cli.images.writing import encode, with_writable_metadata
+from lavps_cli.pipeline.jobs import find_jobs
 from lavps_cli.pipeline.kernels import read_kernel
 from lavps_cli.pipeline.masks import read_mask
 from lavps_cli.pipeline.model import open_weights
 from lavps_cli.pipeline.record import from_text, to_text
-from lavps_cli.pipeline.requests import Compute
+from lavps_cli.pipeline.requests import Compute, Problem, Restoration, Selection
+from lavps_cli.pipeline.restore import check_restoration
+from lavps_cli.pipeline.results import Pipes, Progress
 from lavps_cli.weights.checkpoint import load_denoiser, load_inference
 from lavps_cli.weights.tensors import read_contents
 
@@ -49,6 +52,20 @@ JUNK: tuple[Any, ...] = (
 )
 
 Seeds = dict[str, list[bytes]]
+
+
+class Silence:
+    """A listener that does not listen."""
+
+    def note(self, text: str) -> None: ...
+
+    def detail(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    def progress(self, progress: Progress) -> None: ...
+
+
 Target = Callable[[bytes, Path], None]
 
 
@@ -313,6 +330,41 @@ def run_program(content: bytes, folder: Path) -> None:
         raise LavpsError(result.stderr)
 
 
+def manifests() -> list[bytes]:
+    """Return manifests that say all that one can."""
+    lines = [
+        {"input": "config.json", "scale": 4, "noise": "6.4/255", "seed": 7, "samples": 2},
+        {"input": "config.json", "kernel": "21@35", "boundary": "reflect", "mean": False},
+        {
+            "input": "config.json",
+            "mask": "config.json",
+            "invert-mask": True,
+            "output": "{stem}.png",
+        },
+        {"input": "config.json", "task": "denoise", "option": {"num_steps": 4}, "quality": 90},
+        {
+            "input": "model.safetensors",
+            "page": 2,
+            "format": "webp",
+            "alpha": "drop",
+            "budget": "5s",
+        },
+    ]
+    whole = "\n".join(map(json.dumps, lines)).encode()
+    return [b"\n" + whole, *(json.dumps(line).encode() for line in lines)]
+
+
+def read_jobs(content: bytes, folder: Path) -> None:
+    path = folder / "jobs.jsonl"
+    path.write_bytes(content)
+    pipes, select = Pipes(bytes, print), Selection(manifest=str(path))
+    try:
+        request = Restoration(inputs=(), problem=Problem(task="denoise"), select=select)
+        find_jobs(request, Silence(), pipes, default="{stem}.new.{ext}", check=check_restoration)
+    finally:
+        path.unlink()
+
+
 def read_safetensors(content: bytes, folder: Path) -> None:
     path = folder / "model.safetensors"
     whole = path.read_bytes()
@@ -377,6 +429,7 @@ def targets(model: Path) -> dict[str, tuple[Target, list[bytes]]]:
         "kernels": (read_kernels, [*kernels(), *images[:4]]),
         "program": (run_program, images),
         "records": (read_record, records()),
+        "manifests": (read_jobs, manifests()),
         "configs": (read_config, [config, inference]),
         "safetensors": (read_safetensors, [(model / "model.safetensors").read_bytes()]),
     }
@@ -393,6 +446,7 @@ SHARES = {
     "program": 20,
     "kernels": 60,
     "records": 60,
+    "manifests": 100,
     "configs": 30,
     "safetensors": 30,
 }

@@ -34,7 +34,7 @@ def restore_files(request: Restoration, listener: Listener, pipes: Pipes) -> Ite
     Raises:
         LavpsError: Nothing can be done at all: flags, weights, device.
     """
-    jobs = find_jobs(request, listener, pipes, default=TEMPLATE, check=_check)
+    jobs = find_jobs(request, listener, pipes, default=TEMPLATE, check=check_restoration)
     if not jobs:
         listener.note("no pictures to restore")
         return
@@ -79,7 +79,12 @@ def restore_jobs(
             yield from written
 
 
-def _check(request: Restoration) -> None:
+def check_restoration(request: Restoration) -> None:
+    """Check what does not depend on the pictures or the weights.
+
+    Raises:
+        LavpsError: Flags are wrong, or contradict one another.
+    """
     sampling, compute = request.sampling, request.compute
     check_problem(request.problem)
     if sampling.simulate:

@@ -16,7 +16,7 @@ from lavps_cli.pipeline.sampling import draw
 from lavps_cli.pipeline.seeds import derive_seed
 
 _AUTO_PIXELS = {"cuda": 1 << 22, "xpu": 1 << 20, "mps": 1 << 20}
-"""On CPUs a batch takes as long as its pictures, from 64x64 on, and rounds differently."""
+"""Not on CPUs: results stay the same bit for bit, whatever was done before (`--batch-size`)."""
 _MOST = 64
 
 

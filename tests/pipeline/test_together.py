@@ -1,0 +1,73 @@
+"""Pictures that are sampled as one batch."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lavps_cli.images.picture import Picture
+from lavps_cli.pipeline.model import Tiling, Weights, open_weights
+from lavps_cli.pipeline.problem import Observation, observation
+from lavps_cli.pipeline.requests import Compute, Problem, Sampling
+from lavps_cli.pipeline.run import sample_posterior
+from lavps_cli.pipeline.sampling import sampler_options
+from lavps_cli.pipeline.together import fit_together, group_size, sample_together
+
+
+def seen(seed: int, side: int = 16, **flags: Any) -> Observation:
+    pixels = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return observation(Picture(pixels), "x", Problem(**({"noise": "0.1"} | flags)), None)
+
+
+@pytest.fixture(scope="module")
+def weights(model_folder: Path) -> Weights:
+    return open_weights(Compute(model=str(model_folder), device="cpu", dtype="fp32"))
+
+
+@pytest.mark.parametrize("flags", [{"task": "denoise"}, {"scale": 2}, {"kernel": "disk:3"}])
+def test_a_picture_does_not_depend_on_its_batch(weights: Weights, flags: dict[str, Any]) -> None:
+    sampling, tiling = Sampling(seed=5), Tiling(0, 0)
+    options = sampler_options("lavps", "balanced", ("num_steps=4",), weights.switch_ratio)
+    pictures = [seen(i, **flags) for i in range(3)]
+    batch = sample_together(pictures, weights, tiling, sampling, options)
+    assert batch is not None
+    for picture, found in zip(pictures, batch, strict=True):
+        alone = sample_posterior(picture, weights, tiling, sampling, options)
+        assert torch.allclose(found.x, alone.x, atol=1e-4)
+        # What it cost may: a batch takes the steps of its neediest.
+        assert (found.accepted, found.offered) == (alone.accepted, alone.offered)
+
+
+def test_only_problems_of_one_kind_go_together() -> None:
+    one = seen(0, kernel="disk:3")
+    assert fit_together(one, seen(1, kernel="disk:3"))
+    for other in (
+        seen(1, kernel="disk:5"),
+        seen(1, kernel="disk:3", noise="0.2"),
+        seen(1, kernel="disk:3", side=20),
+        seen(1, kernel="disk:3", boundary="reflect"),
+        seen(1, task="denoise"),
+        seen(1, scale=2),
+    ):
+        assert not fit_together(one, other)
+
+
+def test_how_many(weights: Weights) -> None:
+    one, sampling = seen(0, task="denoise"), Sampling()
+    assert group_size(one, weights, sampling, None) == 1  # On a CPU only if asked.
+    assert group_size(one, weights, sampling, 7) == 7
+    assert group_size(one, weights, replace(sampling, samples=2), 7) == 1
+
+
+def test_a_batch_without_memory_is_done_one_by_one(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("lavps_cli.pipeline.together.draw", out_of_memory)
+    options = sampler_options("lavps", "balanced", ("num_steps=4",), weights.switch_ratio)
+    pictures = [seen(i, task="denoise") for i in range(2)]
+    assert sample_together(pictures, weights, Tiling(0, 0), Sampling(), options) is None
