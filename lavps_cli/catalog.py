@@ -26,7 +26,8 @@ SwitchName: TypeAlias = Literal["auto", "on", "off"]
 ParallelName: TypeAlias = Literal["ddp", "fsdp"]
 CostName: TypeAlias = Literal["time", "evaluations"]
 
-SCALES = (2, 3, 4, 8)
+SCALES = range(2, 17)
+"""Factors of enlargement."""
 
 TASKS: dict[str, str] = {
     "sr": "enlarge a small picture",

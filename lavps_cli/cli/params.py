@@ -48,7 +48,7 @@ Task = Annotated[
 ]
 Scale = Annotated[
     int | None,
-    unset(MOST_USED, "--scale", metavar="2|3|4|8", help="Enlargement; 4 for --task sr."),
+    unset(MOST_USED, "--scale", metavar="2-16", help="Enlargement; 4 for --task sr."),
 ]
 Kernel = Annotated[
     str | None,

@@ -108,7 +108,7 @@ def implied_task(problem: Problem) -> TaskName | None:
     if problem.scale is not None and problem.scale not in SCALES:
         raise UsageError(
             f"--scale {problem.scale} is not offered.",
-            f"Choose from: {', '.join(map(str, SCALES))}",
+            f"Choose a whole number from {min(SCALES)} to {max(SCALES)}.",
         )
     return cast(TaskName | None, task)
 

@@ -109,8 +109,11 @@ def _record(text: str, size: tuple[int, int]) -> Record:
         raise ValueError("the picture has been resized since")
     scale = downsample = kernel = boundary = mask = None
     if task == "sr":
-        scale, downsample = _integer(entries["scale"], 1, max(SCALES)), entries["downsample"]
-        if scale not in SCALES or downsample not in get_args(DownsampleName):
+        scale, downsample = (
+            _integer(entries["scale"], min(SCALES), max(SCALES)),
+            entries["downsample"],
+        )
+        if downsample not in get_args(DownsampleName):
             raise ValueError("unknown reduction")
     if task == "deblur":
         kernel, boundary = _kernel(entries["kernel"]), entries["boundary"]

@@ -18,6 +18,7 @@ Bytes = npt.NDArray[np.uint8]
 TASKS = [
     ("--scale", "2"),
     ("--scale", "4", "--downsample", "bicubic"),
+    ("--scale", "16"),
     ("--kernel", "5", "--kernel-seed", "3"),
     ("--kernel", "gaussian:5@1", "--boundary", "valid"),
     ("--mask", "centre"),

@@ -55,7 +55,7 @@ CASES = [
     (["photo.png"], 2, "which task?", "--task denoise"),
     (["photo.png", "--task", "deblur"], 2, "needs the kernel", "--kernel 21"),
     (["photo.png", "--task", "inpaint"], 2, "needs a mask", "--mask hole.png"),
-    (["photo.png", "--scale", "5"], 2, "--scale 5", "2, 3, 4, 8"),
+    (["photo.png", "--scale", "17"], 2, "--scale 17", "2 to 16"),
     (["photo.png", "--scale", "2", "--kernel", "5"], 2, "different tasks", "--task"),
     (["photo.png", "--task", "denoise", "--noise", "0"], 2, "positive", "0.5/255"),
     (["photo.png", "--task", "denoise", "--noise", "x"], 2, "--noise x", "6.4/255"),

@@ -54,6 +54,8 @@ CASES = [
     shared("denoising", Denoising(), (5, 8)),
     *(shared(f"super-resolution{r}", SuperResolution(r), (12, 24)) for r in (1, 2, 3, 4)),
     *(shared(f"bicubic{r}", BicubicDownsampling(r), (12, 24)) for r in (1, 2, 3, 4)),
+    *(shared(f"super-resolution{r}", SuperResolution(r), (2 * r, 3 * r)) for r in (5, 6, 7, 16)),
+    *(shared(f"bicubic{r}", BicubicDownsampling(r), (2 * r, 3 * r)) for r in (5, 6, 7, 16)),
     shared("bicubic-one-pixel", BicubicDownsampling(4), (4, 4)),
     shared("inpainting", Inpainting(pixel_mask(9, 14, generator())), (9, 14)),
     shared("inpainting-guided", GuidedInpainting(HOLE, BLOCKS, 4), (13, 18)),

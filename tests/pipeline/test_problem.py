@@ -54,7 +54,7 @@ def test_flags_imply_tasks(problem: Problem, task: TaskName | None) -> None:
         ({"kernel_seed": 3}, "need a size"),
         ({"kernel": "disk:7", "kernel_intensity": 0.3}, "for a drawn kernel"),
         ({"invert_mask": True}, "need a mask"),
-        ({"scale": 5}, "--scale 5"),
+        ({"scale": 17}, "--scale 17"),
         ({"noise": "loud"}, "--noise loud"),
         ({"kernel": "20"}, "odd"),
     ],
@@ -68,6 +68,7 @@ def test_flags_that_make_no_sense(flags: dict[str, Any], message: str) -> None:
     "problem",
     [
         Problem(scale=4, downsample="bicubic"),
+        Problem(scale=7),
         Problem(kernel="7", kernel_seed=2),
         Problem(kernel="7", kernel_seed=2, boundary="valid"),
         Problem(mask="rectangle"),

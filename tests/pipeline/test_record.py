@@ -100,7 +100,7 @@ HOSTILE = {
     "true as a number": changed(DENOISE, noise=True),
     "seed out of range": changed(DENOISE, seed=1 << 80),
     "float seed": changed(DENOISE, seed=1.5),
-    "scale": changed(PROBLEMS[0], size=[6, 4], scale=5),
+    "scale": changed(PROBLEMS[0], size=[6, 4], scale=17),
     "reduction": changed(PROBLEMS[0], size=[6, 4], downsample="magic"),
     "boundary": changed(PROBLEMS[1], boundary="none"),
     "no kernel": changed(PROBLEMS[1], kernel=None),
