@@ -6,6 +6,7 @@ import typer
 
 from lavps_cli import catalog
 from lavps_cli.cli import params
+from lavps_cli.cli.engine import ActorGpus, Actors, EngineOption, RayAddress
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import json_line
 from lavps_cli.cli.params import COMPUTE, MOST_USED, OUTPUT, option, unset
@@ -87,6 +88,10 @@ def benchmark(
     device: params.Device = "auto",
     dtype: params.Dtype = "auto",
     threads: params.Threads = "auto",
+    engine: EngineOption = "local",
+    ray_address: RayAddress = None,
+    actors: Actors = None,
+    actor_gpus: ActorGpus = None,
     offline: params.Offline = False,
     max_time: Annotated[
         str,
@@ -127,7 +132,7 @@ def benchmark(
     """
     from lavps_cli.pipeline.benchmark import benchmark as run
     from lavps_cli.pipeline.pages import benchmark_page, write_page
-    from lavps_cli.pipeline.requests import BenchmarkRequest, Compute
+    from lavps_cli.pipeline.requests import BenchmarkRequest, Compute, Spread
     from lavps_cli.pipeline.tables import benchmark_table, metric_lines, text_of
 
     request = BenchmarkRequest(
@@ -144,6 +149,7 @@ def benchmark(
         preset=preset,
         settings=tuple(settings or ()),
         coverage=coverage,
+        spread=Spread(engine=engine, address=ray_address, actors=actors, gpus=actor_gpus),
         compute=Compute(
             model=model,
             inference=inference,

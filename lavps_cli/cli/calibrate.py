@@ -6,6 +6,7 @@ import typer
 
 from lavps_cli import catalog
 from lavps_cli.cli import params
+from lavps_cli.cli.engine import ActorGpus, Actors, EngineOption, RayAddress
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import json_line
 from lavps_cli.cli.params import COMPUTE, MOST_USED, OUTPUT, option, unset
@@ -86,6 +87,10 @@ def calibrate_speedup(
     device: params.Device = "auto",
     dtype: params.Dtype = "auto",
     threads: params.Threads = "auto",
+    engine: EngineOption = "local",
+    ray_address: RayAddress = None,
+    actors: Actors = None,
+    actor_gpus: ActorGpus = None,
     batch: Annotated[
         int,
         option(COMPUTE, "--batch-size", min=1, help="Images restored at once, sharing the time."),
@@ -122,7 +127,7 @@ def calibrate_speedup(
     from lavps_cli.pipeline.calibrate import calibrate
     from lavps_cli.pipeline.pages import calibration_page, write_page
     from lavps_cli.pipeline.plots import check_plot, write_plot
-    from lavps_cli.pipeline.requests import CalibrationRequest, Compute
+    from lavps_cli.pipeline.requests import CalibrationRequest, Compute, Spread
     from lavps_cli.pipeline.tables import matches_table, text_of
 
     check_plot(plot)
@@ -141,6 +146,7 @@ def calibrate_speedup(
         batch=batch,
         max_time=max_time,
         training_time=training_time,
+        spread=Spread(engine=engine, address=ray_address, actors=actors, gpus=actor_gpus),
         compute=Compute(
             model=model,
             inference=inference,

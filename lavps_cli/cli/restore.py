@@ -3,6 +3,7 @@
 import typer
 
 from lavps_cli.cli import many, params, posterior
+from lavps_cli.cli.engine import ActorGpus, Actors, EngineOption, RayAddress
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import chosen_output, read_stdin, write_stdout
 from lavps_cli.cli.progress import Terminal
@@ -67,6 +68,10 @@ def restore(
     tile: params.Tile = "auto",
     overlap: params.Overlap = None,
     gpus: many.Gpus = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddress = None,
+    actors: Actors = None,
+    actor_gpus: ActorGpus = None,
     batch_size: params.BatchSize = "auto",
     threads: params.Threads = "auto",
     max_pixels: params.MaxPixels = "200M",
@@ -98,6 +103,7 @@ def restore(
         Restoration,
         Sampling,
         Selection,
+        Spread,
     )
     from lavps_cli.pipeline.restore import restore_files
     from lavps_cli.pipeline.results import Pipes
@@ -167,6 +173,7 @@ def restore(
         journal=journal,
         fail_fast=fail_fast,
         gpus=gpus,
+        spread=Spread(engine=engine, address=ray_address, actors=actors, gpus=actor_gpus),
         page=page,
         dry_run=dry_run,
     )

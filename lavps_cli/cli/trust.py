@@ -50,7 +50,8 @@ def _danger(key: str, value: Value) -> str | None:
         return "would run a program"
     if key in LEAVES or (key == "log" and not set(str(value).split(",")) <= LOCAL_LOGS):
         return "would send something away"
-    if any("://" in text or text.startswith(("//", "\\\\")) for text in texts):
+    away = any("://" in text or text.startswith(("//", "\\\\")) for text in texts)
+    if away or key == "ray-address":
         return "would talk to another machine"
     if key in WRITES and any(_leads_away(text) for text in texts):
         return "would write outside this folder"

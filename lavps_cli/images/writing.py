@@ -33,7 +33,7 @@ _LONGEST = 240
 """Bytes of a name that still has room for `.` and `.part`."""
 
 
-def format_of(path: Path) -> str:
+def format_of(path: Place) -> str:
     """Return the format that a file name asks for.
 
     Raises:
@@ -141,12 +141,14 @@ def encode_deep(values: Plane) -> bytes:
     return stream.getvalue()
 
 
-def check_name(path: Path) -> None:
+def check_name(path: Place) -> None:
     """Check that the system knows such names at all.
 
     Raises:
         OutputError: It does not.
     """
+    if isinstance(path, Remote):
+        return  # Its name was checked when it was made.
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -156,12 +158,14 @@ def check_name(path: Path) -> None:
         raise OutputError(f"no file can be called {path}: {reason}.", "Choose:  -o NAME") from error
 
 
-def check_target(path: Path) -> None:
-    """Check, before the work, that a file can be written.
+def check_target(path: Place) -> None:
+    """Check, before the work, that a file can be written; of a store, writing tells.
 
     Raises:
         OutputError: It cannot.
     """
+    if isinstance(path, Remote):
+        return
     if path.is_dir():
         raise OutputError(f"{path} is a folder.", f"Write into it:  -o {path}/")
     folder = path.parent
@@ -185,39 +189,39 @@ def write_atomic(path: Place, content: bytes) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    if not isinstance(path, Remote):
-        write_all({path: content})
-        return
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise _unwritten(path, error) from error
+    write_all({path: content})
 
 
 def write_all(
-    files: Mapping[Path, bytes], ready: Callable[[Mapping[Path, Path]], None] | None = None
+    files: Mapping[Place, bytes],
+    ready: Callable[[Mapping[Place, Path | bytes]], None] | None = None,
 ) -> None:
     """Write files, each whole before any of them gets its name.
 
+    Objects of a store are whole when they have a name: they come last, one after the other.
+
     Args:
         files: Their contents.
-        ready: Called before the names are given, with where each file is until then; what it
-            raises leaves everything as it was.
+        ready: Called before the names are given, with where each file is until then, or the content
+            of an object; what it raises leaves everything as it was.
 
     Raises:
         OutputError: One cannot be written.
     """
-    parts = {path: _part_of(path) for path in files}
-    path = None
+    parts = {path: _part_of(path) for path in files if isinstance(path, Path)}
+    objects = {path: content for path, content in files.items() if isinstance(path, Remote)}
+    path: Place | None = None
     try:
         try:
-            for path, content in files.items():
-                parts[path].write_bytes(content)
-                _keep(parts[path])
+            for path, part in parts.items():
+                part.write_bytes(files[path])
+                _keep(part)
             if ready is not None:
-                ready(parts)
+                ready({p: parts[p] if isinstance(p, Path) else c for p, c in files.items()})
             for path, part in parts.items():
                 part.replace(path)
+            for path, content in objects.items():
+                path.write_bytes(content)
         finally:
             for part in parts.values():
                 part.unlink(missing_ok=True)

@@ -3,8 +3,10 @@
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from lavps_cli.bench.records import Book, Record, read
@@ -21,11 +23,13 @@ from lavps_cli.pipeline.kept_pictures import keeper, load_pairs
 from lavps_cli.pipeline.measuring import Bench, environment
 from lavps_cli.pipeline.metrics import ImageMetric, open_metrics
 from lavps_cli.pipeline.model import open_weights, use_threads
+from lavps_cli.pipeline.pool import check_engine
 from lavps_cli.pipeline.requests import BenchmarkRequest
-from lavps_cli.pipeline.results import Listener, Progress
+from lavps_cli.pipeline.results import Listener, Progress, Said
 from lavps_cli.pipeline.sampling import sampler_options
 from lavps_cli.pipeline.set_metrics import CMMD, Cmmd, told
-from lavps_cli.pipeline.settings import Speed, ladder, probe, trained_ratio, units, within
+from lavps_cli.pipeline.settings import Speed, ladder, trained_ratio, units, within
+from lavps_cli.pipeline.swept import Means, Site, means_here, means_of, workers
 from lavps_cli.pipeline.thresholds import Entry, check_thresholds, failed_cells, parse_threshold
 from lavps_cli.storage.places import Place, located
 from lavps_cli.training.families import Family
@@ -76,11 +80,8 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
     families = parse_tasks(request.tasks, request.ood, request.size)
     limit = parse_seconds("--max-time", request.max_time)
     until = time.monotonic() + limit
-    names = [name.strip() for name in request.metrics.split(",") if name.strip()]
-    with_cmmd = CMMD in names
-    metrics = open_metrics(
-        [*[n for n in names if n != CMMD], *request.own_metrics], offline=request.compute.offline
-    )
+    check_engine(request.spread)
+    metrics = _metrics(request)
     for metric in metrics:
         if metric.score is None:
             listener.warn(f"{metric.name} is left out: {metric.reason}")
@@ -90,37 +91,22 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
         raise UsageError(
             f"--compare {request.compare}: there are no records.", "Give the -o of an earlier run."
         )
-    use_threads(request.compute.threads)
-    weights = open_weights(request.compute)
-    contenders = open_contenders(request.methods, request.compute, weights)
-    for each in contenders:
-        if each.method == "lavps" and each.weights.inference_folder is None:
-            listener.warn(f"there is no inference model for {each.weights.name}; lavps is mgdm.")
-    pictures = load_pictures(request.dataset, request.size, request.images, listener)
     output = located(request.output)
     book = Book(output / RECORDS)
-    bench = Bench(
-        weights=weights,
-        pictures=pictures,
-        metrics=metrics,
-        size=request.size,
-        seed=request.seed,
-        coverage=request.coverage,
-        keep=keeper(
-            output / "pictures", pictures.names["test"], every=request.save_pictures or with_cmmd
-        ),
-    )
-    run = _Run(bench, book, families, contenders, listener, until, request.settings)
-    chosen, left = run.cells(budgets, request, limit)
+    with _opened(request, metrics, listener) as (site, means):
+        bench = site.bench
+        run = _Run(bench, book, families, site.contenders, listener, until, means, request.settings)
+        chosen, left = run.cells(budgets, request, limit)
     entries = [
         _entry(run, budget, family, contender, cell, metrics, old)
         for budget, family, contender, cell in chosen
     ]
+    with_cmmd = CMMD in _names(request)
     if with_cmmd:
-        entries = _with_cmmd(entries, output / "pictures", pictures.names["test"])
+        entries = _with_cmmd(entries, output / "pictures", bench.pictures.names["test"])
     result = Benchmark(
         output=str(output),
-        environment=environment(weights),
+        environment=environment(bench.weights, bench.where),
         metrics=[metric.told for metric in metrics]
         + ([told()] if with_cmmd else [])
         + [{"name": n, "about": a} for n, a in UNCERTAINTY.items() if request.coverage],
@@ -133,6 +119,61 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
     text = json.dumps({"schema": 1} | result.told, ensure_ascii=False, indent=1)
     write_atomic(output / "benchmark.json", text.encode())
     return result
+
+
+@contextmanager
+def _opened(
+    request: BenchmarkRequest, metrics: Sequence[ImageMetric], listener: Listener
+) -> Iterator[tuple[Site, Means]]:
+    """Open what measures, here or on a cluster."""
+    if request.spread.engine == "local":
+        site = _site(request, metrics, listener)
+        _tell_of_inference(site, listener)
+        yield site, means_here(request.size)
+        return
+    here = replace(request, compute=replace(request.compute, device="cpu", dtype="fp32"))
+    site = _site(here, metrics, listener)
+    _tell_of_inference(site, listener)
+    with workers(request.spread, request.compute, partial(_worker, request), listener) as crew:
+        bench = replace(site.bench, elsewhere=crew.where)
+        yield replace(site, bench=bench), means_of(crew)
+
+
+def _worker(request: BenchmarkRequest) -> Site:
+    return _site(request, _metrics(request), Said())
+
+
+def _site(request: BenchmarkRequest, metrics: Sequence[ImageMetric], listener: Listener) -> Site:
+    use_threads(request.compute.threads)
+    weights = open_weights(request.compute)
+    contenders = open_contenders(request.methods, request.compute, weights)
+    pictures = load_pictures(request.dataset, request.size, request.images, listener)
+    every = request.save_pictures or CMMD in _names(request)
+    bench = Bench(
+        weights=weights,
+        pictures=pictures,
+        metrics=metrics,
+        size=request.size,
+        seed=request.seed,
+        coverage=request.coverage,
+        keep=keeper(located(request.output) / "pictures", pictures.names["test"], every=every),
+    )
+    return Site(bench, contenders)
+
+
+def _tell_of_inference(site: Site, listener: Listener) -> None:
+    for each in site.contenders:
+        if each.method == "lavps" and each.weights.inference_folder is None:
+            listener.warn(f"there is no inference model for {each.weights.name}; lavps is mgdm.")
+
+
+def _names(request: BenchmarkRequest) -> list[str]:
+    return [name.strip() for name in request.metrics.split(",") if name.strip()]
+
+
+def _metrics(request: BenchmarkRequest) -> Sequence[ImageMetric]:
+    names = [name for name in _names(request) if name != CMMD]
+    return open_metrics([*names, *request.own_metrics], offline=request.compute.offline)
 
 
 def _records(text: str) -> Place:
@@ -152,17 +193,17 @@ class _Run:
     bench: Bench
     book: Book
     families: list[Family]
-    contenders: list[Contender]
+    contenders: Sequence[Contender]
     listener: Listener
     until: float
+    means: Means
     settings: tuple[str, ...] = ()
 
     def cells(
         self, budgets: Sequence[float], request: BenchmarkRequest, limit: float
     ) -> tuple[list[Chosen], Left]:
         """Choose settings, measure them on the test images, and return both."""
-        size = self.bench.size
-        speeds = {each.name: probe(each.weights, each.method, size) for each in self.contenders}
+        speeds = {each.name: self.means.speed(each) for each in self.contenders if budgets}
         chosen: list[Chosen] = []
         if not budgets:
             chosen = [
@@ -203,7 +244,9 @@ class _Run:
             )  # fmt: skip
 
         images, seed = self.bench.pictures.images(split), self.bench.seed
-        return measure_all(cells, images, seed, self.book, until=until, on_record=tell)
+        return measure_all(
+            cells, images, seed, self.book, until=until, on_record=tell, measure=self.means.measure
+        )
 
     def _validated(self, budget: float, speeds: dict[str, Speed], until: float) -> list[Chosen]:
         """Return the best settings of each method that fit a budget, by the validation images."""

@@ -18,23 +18,23 @@ from lavps_cli.errors import UsageError
 from lavps_cli.images.writing import write_atomic
 from lavps_cli.options import parse_seconds
 from lavps_cli.pipeline import calibration
-from lavps_cli.pipeline.bench_data import load_pictures, parse_tasks
+from lavps_cli.pipeline.bench_data import parse_tasks
 from lavps_cli.pipeline.benchmark import RECORDS
+from lavps_cli.pipeline.calibrating import METHODS, open_metric, opened_bench
 from lavps_cli.pipeline.calibration import Calibration, FrontPoint, kind_of, model_key
-from lavps_cli.pipeline.kept_pictures import keeper
-from lavps_cli.pipeline.measuring import Bench, device_name, environment
-from lavps_cli.pipeline.metrics import ImageMetric, open_metrics
-from lavps_cli.pipeline.model import open_weights, use_threads
+from lavps_cli.pipeline.measuring import Bench, environment
+from lavps_cli.pipeline.metrics import ImageMetric
+from lavps_cli.pipeline.pool import check_engine
 from lavps_cli.pipeline.requests import CalibrationRequest
 from lavps_cli.pipeline.results import Listener, Progress
 from lavps_cli.pipeline.settings import trained_ratio
 from lavps_cli.pipeline.sweep import Candidate, Sweep
+from lavps_cli.pipeline.swept import Means
 from lavps_cli.storage.places import located
 from lavps_cli.training.families import Family
 
 MARGINS = {"lpips": 0.003, "psnr": 0.1, "ssim": 0.005}
 VALIDATION_SHARE = 0.6
-METHODS = ("mgdm", "lavps")
 PUBLISHED = {
     "sr": "1.73, 1.41 (FFHQ); 2.01, 2.15 (ImageNet)",
     "deblur": "1.27, 1.25 (FFHQ); 1.20, 1.34 (ImageNet)",
@@ -108,52 +108,36 @@ def calibrate(request: CalibrationRequest, listener: Listener) -> Speedups:
             f"--task {request.task}: one at a time.", f"For example:  --task {tasks[0].name}"
         )
     family = tasks[0]
-    metric = _metric(request, listener)
+    metric = open_metric(request, listener)
     margin = MARGINS.get(metric.name) if request.margin is None else request.margin
     if margin is None:
         raise UsageError(
             f"--metric {metric.name} needs a margin: how much worse is not worse?",
             "Give it:  --margin 0.01",
         )
-    use_threads(request.compute.threads)
-    weights = open_weights(request.compute)
-    if weights.inference_folder is None:
-        raise UsageError(
-            f"there is no inference model for {weights.name}: nothing to calibrate.",
-            "Train one:  lavps train --prior MODEL --dataset DIR",
-        )
-    pictures = load_pictures(
-        request.dataset, request.size, request.images, listener, validation=request.validation
-    )
+    check_engine(request.spread)
     output = located(request.output)
-    bench = Bench(
-        weights=weights,
-        pictures=pictures,
-        metrics=[metric],
-        size=request.size,
-        seed=request.seed,
-        batch=request.batch,
-        keep=keeper(output / "pictures", pictures.names["test"], every=False),
-    )
     book = Book(output / RECORDS)
-    run = _Run(bench, book, family, metric, listener, request.cost)
-    candidates = run.candidates(settings)
-    sweep = Sweep(bench, family, book, run.loss, run.cost)
-    watch = _Watch(listener, family.name, len(pictures.names["validation"]), start, limit)
-    alive, images = sweep.run(
-        candidates, until=start + VALIDATION_SHARE * limit, on_image=watch.image
-    )
-    points = run.points(candidates)
-    fronts = {method: run.front([c for c in alive if c.method == method]) for method in METHODS}
-    matches, tested, complete = run.matches(
-        alive, fronts["mgdm"], margin, request.level, start + limit
-    )
+    with opened_bench(request, metric, listener) as (bench, means, measure):
+        run = _Run(bench, book, family, metric, listener, means, request.cost)
+        candidates = run.candidates(settings)
+        sweep = Sweep(bench, family, book, run.loss, run.cost, measure=measure)
+        names = bench.pictures.names["validation"]
+        watch = _Watch(listener, family.name, len(names), start, limit)
+        alive, images = sweep.run(
+            candidates, until=start + VALIDATION_SHARE * limit, on_image=watch.image
+        )
+        points = run.points(candidates)
+        fronts = {method: run.front([c for c in alive if c.method == method]) for method in METHODS}
+        matches, tested, complete = run.matches(
+            alive, fronts["mgdm"], margin, request.level, start + limit
+        )
     stored = None
     if request.save:
         stored = str(calibration.save(_stored(run, fronts, images)))
     result = Speedups(
         output=str(output),
-        environment=environment(weights),
+        environment=environment(bench.weights, bench.where),
         task=family.name,
         size=request.size,
         metric=metric.told,
@@ -175,24 +159,12 @@ def calibrate(request: CalibrationRequest, listener: Listener) -> Speedups:
         if training < float("inf")
         else [],
         saved=asdict(sweep.saved) | {"factor": sweep.saved.factor},
-        complete=complete and images == len(pictures.names["validation"]),
+        complete=complete and images == len(names),
         stored=stored,
     )
     text = json.dumps({"schema": 1} | result.told, ensure_ascii=False, indent=1)
     write_atomic(output / "calibration.json", text.encode())
     return result
-
-
-def _metric(request: CalibrationRequest, listener: Listener) -> ImageMetric:
-    """Return the metric that decides; where LPIPS is not to be had unasked, PSNR."""
-    wanted = request.metric or "lpips"
-    metric = open_metrics([wanted], offline=request.compute.offline)[0]
-    if metric.score is None and request.metric is None:
-        listener.warn(f"by PSNR, not LPIPS: {metric.reason}")
-        metric = open_metrics(["psnr"])[0]
-    if metric.score is None:
-        raise UsageError(f"--metric {wanted}: {metric.reason}", "Choose:  --metric psnr")
-    return metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +174,7 @@ class _Run:
     family: Family
     metric: ImageMetric
     listener: Listener
+    means: Means
     by: CostName = "time"
 
     def candidates(self, settings: dict[str, list[dict[str, Any]]]) -> list[Candidate]:
@@ -321,12 +294,13 @@ class _Run:
         cells = [self.bench.cell(c.method, c.options, self.family) for c in several]
         images = self.bench.pictures.images("test")
         return measure_all(
-            cells, images, self.bench.seed, self.book, until=until, batch=self.bench.batch
-        ).complete
+            cells, images, self.bench.seed, self.book, until=until, batch=self.bench.batch,
+            measure=self.means.measure,
+        ).complete  # fmt: skip
 
 
 def _stored(run: _Run, fronts: dict[str, list[Candidate]], images: int) -> Calibration:
-    weights = run.bench.weights
+    weights, where = run.bench.weights, run.bench.where
 
     def told(candidate: Candidate) -> FrontPoint:
         point = run.point(candidate)
@@ -341,8 +315,8 @@ def _stored(run: _Run, fronts: dict[str, list[Candidate]], images: int) -> Calib
 
     first = next(c for front in fronts.values() for c in front)
     return Calibration(
-        device=device_name(weights.device),
-        dtype=weights.dtype,
+        device=where.device,
+        dtype=where.dtype,
         threads=first.config.threads,
         model=model_key(weights),
         task=run.family.name,

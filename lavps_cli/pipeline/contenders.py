@@ -25,7 +25,8 @@ class Contender:
 
     def cell(self, bench: Bench, options: Any, family: Family) -> Cell:
         """Return a configuration of it and what measures it."""
-        return replace(bench, weights=self.weights).cell(self.method, options, family)
+        cell = replace(bench, weights=self.weights).cell(self.method, options, family)
+        return replace(cell, name=self.name)
 
     def seen(self, family: Family) -> bool | None:
         """Return whether its networks were trained on such operators, None if nothing says so."""

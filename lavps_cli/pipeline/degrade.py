@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
@@ -32,6 +31,7 @@ from lavps_cli.pipeline.paths import (
 from lavps_cli.pipeline.record import to_text
 from lavps_cli.pipeline.requests import DegradationRequest
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes, Result
+from lavps_cli.storage.places import Place, located
 
 TEMPLATE = "{dir}/{stem}.degraded.{ext}"
 
@@ -59,7 +59,7 @@ def degrade_files(
         if task != "inpaint":
             raise UsageError("--save-mask is for --task inpaint.", "Leave it out.")
         check_outputs(request.inputs, request.save_mask, 1, option="--save-mask")
-    claimed: dict[Path, str] = {}
+    claimed: dict[Place, str] = {}
     # Whatever the inputs are, the results are PNG.
     output = replace(output, format="png")
     named = [Named(source, output, TEMPLATE, task, request.seed) for source in sources]
@@ -83,11 +83,11 @@ def _one(
     request: DegradationRequest,
     listener: Listener,
     pipes: Pipes,
-    claimed: dict[Path, str],
+    claimed: dict[Place, str],
 ) -> Result:
     source = named.path
     name = name_of(source)
-    raw = pipes.read() if source == STDIO else Path(source)
+    raw = pipes.read() if source == STDIO else located(source)
     picture = load_picture(
         raw,
         name,

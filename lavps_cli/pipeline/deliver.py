@@ -24,6 +24,7 @@ from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Pipes, Result
 from lavps_cli.pipeline.run import Posterior
 from lavps_cli.pipeline.spread import bounds, deviation
+from lavps_cli.storage.places import Place
 from lavps_cli.weights.hub import name_of
 
 Alphas: TypeAlias = Sequence[Float[Tensor, "1 1 h w"] | None]
@@ -54,7 +55,7 @@ def deliver(
     weights: Weights,
     options: Any,
     pipes: Pipes,
-    ready: Callable[[Mapping[Path, Path]], None] | None = None,
+    ready: Callable[[Mapping[Place, Path | bytes]], None] | None = None,
 ) -> list[Result]:
     """Write the files of one picture, all or none, and report them.
 
@@ -130,10 +131,10 @@ def _with_known(finished: Finished, request: Restoration, x: Image) -> Image:
 
 def _spread(
     finished: Finished, request: Restoration, samples: Image, alphas: Alphas
-) -> tuple[dict[Path, bytes], dict[str, Any]]:
+) -> tuple[dict[Place, bytes], dict[str, Any]]:
     """Return the files about what the samples leave open, and what is reported about them."""
     targets, percent = finished.targets, request.sampling.intervals
-    files: dict[Path, bytes] = {}
+    files: dict[Place, bytes] = {}
     uncertainty = intervals = None
     if targets.uncertainty is not None and targets.uncertainty_map is not None:
         found = deviation(samples)

@@ -4,11 +4,11 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.requests import Restoration
+from lavps_cli.storage.places import located
 
 
 def settings_digest(request: Restoration, weights: Weights, options: Any) -> str:
@@ -55,8 +55,8 @@ def _content(spec: str | None) -> str | None:
         return None
     for name in (spec, spec.rpartition(":")[0]):  # An array in a file: `kernels.npz:name`.
         try:
-            about = Path(name).stat()
-            if name and Path(name).is_file():
+            about = located(name).stat()
+            if name and located(name).is_file():
                 return _digest(name, about.st_size, about.st_mtime_ns)
         except (OSError, ValueError):
             continue
@@ -65,5 +65,4 @@ def _content(spec: str | None) -> str | None:
 
 @lru_cache(maxsize=64)
 def _digest(name: str, size: int, time: int) -> str:
-    with Path(name).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(located(name).read_bytes()).hexdigest()

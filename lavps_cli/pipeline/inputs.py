@@ -5,14 +5,24 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from glob import glob, has_magic
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from lavps_cli.errors import DataError, UsageError
+from lavps_cli.images.picture import FORMATS
 from lavps_cli.images.sniffing import is_picture
 from lavps_cli.pipeline.job import Source
 from lavps_cli.pipeline.paths import STDIO
 from lavps_cli.pipeline.requests import Selection
 from lavps_cli.pipeline.results import Listener, Pipes
+from lavps_cli.storage.places import is_url, located
+from lavps_cli.storage.remote import Remote
+
+P = TypeVar("P", Path, Remote)
+_SUFFIXES = {suffix for entry in FORMATS.values() for suffix in entry.suffixes} | {
+    ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".jp2", ".j2k", ".heic", ".heif", ".jpe", ".jfif",
+}  # fmt: skip
+"""Of pictures that are read."""
 
 
 def find_sources(
@@ -86,7 +96,7 @@ def read_list(option: str, name: str, pipes: Pipes) -> bytes:
     if name == STDIO:
         return pipes.read()
     try:
-        return Path(name).read_bytes()
+        return located(name).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"{option} {name}: {reason}.", "Check the path.") from error
@@ -94,20 +104,24 @@ def read_list(option: str, name: str, pipes: Pipes) -> bytes:
 
 def _matching(name: str) -> list[str]:
     """Return the files of a pattern, natural sort; the name itself where there are none."""
-    if name == STDIO or not has_magic(name) or _test(os.path.lexists, name):
+    if name == STDIO or not has_magic(name) or is_url(name) or _test(os.path.lexists, name):
         return [name]
     matches = sorted(glob(name, recursive=True), key=natural)  # noqa: PTH207  # absolute too
     return [match for match in matches if not _test(os.path.isdir, match)] or [name]
 
 
 def _expanded(name: str, select: Selection, listener: Listener) -> Iterable[Source]:
+    place = Path(name) if name == STDIO else located(name)
+    if isinstance(place, Remote):
+        return in_store(place, select, listener)
+    name = str(place)  # Of file:// the path.
     if name != STDIO and _test(os.path.isdir, name):
         return _of_folder(name, select, listener)
     return [Source(name)]
 
 
 def _whole(path: str) -> str:
-    return path if path == STDIO else os.path.abspath(path)  # noqa: PTH100  # links stay
+    return path if path == STDIO or is_url(path) else os.path.abspath(path)  # noqa: PTH100  # links stay
 
 
 def _test(question: Callable[[str], bool], name: str) -> bool:
@@ -118,8 +132,24 @@ def _test(question: Callable[[str], bool], name: str) -> bool:
 
 
 def _of_folder(name: str, select: Selection, listener: Listener) -> Iterator[Source]:
-    folder, others, count = Path(name), 0, 0
-    for path in _walk(folder, select.recursive, set()):
+    folder = Path(name)
+    return chosen(folder, _walk(folder, select.recursive, set()), is_picture, select, listener)
+
+
+def chosen(
+    folder: P,
+    paths: Iterable[P],
+    is_picture: Callable[[P], bool],
+    select: Selection,
+    listener: Listener,
+) -> Iterator[Source]:
+    """Yield the pictures of a folder that are wanted.
+
+    Raises:
+        DataError: There are none.
+    """
+    others = count = 0
+    for path in paths:
         tree = path.relative_to(folder)
         if not _wanted(tree, select):
             continue
@@ -130,15 +160,51 @@ def _of_folder(name: str, select: Selection, listener: Listener) -> Iterator[Sou
         count += 1
         yield Source(str(path), str(tree.parent) if tree.parent.name else "", folder)
     if others:
-        listener.note(f"{name}: {others} files are no pictures and are left out")
+        listener.note(f"{folder}: {others} files are no pictures and are left out")
     if not count:
         raise DataError(
-            f"{name} holds no pictures.",
+            f"{folder} holds no pictures.",
             "Check --include and --exclude." if select.recursive else "Look below it:  -r",
         )
 
 
-def _wanted(tree: Path, select: Selection) -> bool:
+def in_store(place: Remote, select: Selection, listener: Listener) -> Iterator[Source]:
+    """Yield what a URL names: an object, those of a pattern, or the pictures below a name.
+
+    Raises:
+        DataError: It cannot be listed, or holds no picture.
+    """
+    try:
+        if has_magic(str(place)):
+            parts = place.key.split("/")
+            first = next(i for i, part in enumerate(parts) if has_magic(part))
+            folder = Remote(place.scheme, "/".join(parts[:first]))
+            found = folder.glob("/".join(parts[first:]))
+            matches = sorted((str(e) for e in found if not _is_hidden(e, folder)), key=natural)
+            yield from map(Source, matches or [str(place)])
+        elif _is_called_picture(place) or not place.is_dir():
+            yield Source(str(place))
+        else:
+            below = place.below(recursive=select.recursive)
+            below.sort(key=lambda each: natural(each.key))
+            seen = [each for each in below if not _is_hidden(each, place)]
+            yield from chosen(place, seen, _is_called_picture, select, listener)
+    except OSError as error:
+        raise DataError(
+            f"{place} cannot be listed: {error.strerror}.", "Check the URL and the credentials."
+        ) from error
+
+
+def _is_hidden(each: Remote, folder: Remote) -> bool:
+    return any(part.startswith(".") for part in each.relative_to(folder).parts)
+
+
+def _is_called_picture(place: Remote) -> bool:
+    """Return whether an object has the name of a picture: opening all to look costs too much."""
+    return place.suffix.lower() in _SUFFIXES
+
+
+def _wanted(tree: PurePath, select: Selection) -> bool:
     def matches(patterns: tuple[str, ...]) -> bool:
         return any(fnmatchcase(tree.name, p) or fnmatchcase(str(tree), p) for p in patterns)
 

@@ -1,9 +1,9 @@
 """One piece of work, decided before anything is begun; it may travel to another process."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from lavps_cli.pipeline.requests import Restoration
+from lavps_cli.storage.places import Place
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Source:
     """Or `-`."""
     tree: str = ""
     """Its folder below the one that was given: the tree that `-o DIR` keeps."""
-    root: Path | None = None
+    root: Place | None = None
     """The folder that was given."""
     stem: str | None = None
     """What `{stem}` stands for, where another input has the same stem."""
@@ -34,5 +34,5 @@ class Job:
     """How many these are."""
     place: str = ""
     """The result's name as far as it is known before the picture is opened; "" for stdout."""
-    journal: Path | None = None
+    journal: Place | None = None
     """None where nothing is kept."""

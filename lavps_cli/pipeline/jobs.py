@@ -1,6 +1,6 @@
 """What a command is to do: every picture with its settings and its names, decided beforehand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from lavps_cli.pipeline.naming import Named, settled
 from lavps_cli.pipeline.paths import STDIO, check_outputs, home_of, with_folder
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Listener, Pipes
+from lavps_cli.storage.places import Place, is_url, located
 
 
 def find_jobs(
@@ -43,11 +44,11 @@ def find_jobs(
         checked(jobs, manifest, check)
     else:
         jobs = _named(request, listener, pipes, check)
-    jobs = _with_masks(jobs)
-    named = settled([_name(job, default) for job in jobs])
+    jobs = with_masks(jobs)
+    named = settled([named_of(job, default) for job in jobs])
     pairs = zip(jobs, named, strict=True)
     # Names do not depend on the share.
-    mine = [_settled(job, each, many=len(jobs) > 1) for job, each in pairs][part::parts]
+    mine = [settled_job(job, each, many=len(jobs) > 1) for job, each in pairs][part::parts]
     return [replace(job, index=i, count=len(mine)) for i, job in enumerate(mine, 1)]
 
 
@@ -67,7 +68,7 @@ def _named(
     return [Job(source=source, request=request) for source in sources]
 
 
-def _with_masks(jobs: list[Job]) -> list[Job]:
+def with_masks(jobs: Sequence[Job]) -> list[Job]:
     """Return the jobs with a mask each, where `--mask` is a folder of them.
 
     That of the same stem, in the same folder below it where there is one.
@@ -87,25 +88,27 @@ def _with_masks(jobs: list[Job]) -> list[Job]:
     result = []
     for job in jobs:
         problem = job.request.problem
-        if problem.mask is not None and Path(problem.mask).is_dir():
+        if problem.mask is not None and not is_url(problem.mask) and Path(problem.mask).is_dir():
             problem = replace(problem, mask=str(mask_of(problem.mask, job.source)))
             job = replace(job, request=replace(job.request, problem=problem))
         result.append(job)
     return result
 
 
-def _name(job: Job, default: str) -> Named:
+def named_of(job: Job, default: str) -> Named:
+    """Return a job with the name of its result, as far as it is known."""
     request = job.request
     task = implied_task(request.problem)
     return Named(job.source, request.output, default, task, request.sampling.seed)
 
 
-def _settled(job: Job, named: Named, *, many: bool) -> Job:
+def settled_job(job: Job, named: Named, *, many: bool) -> Job:
+    """Return a job with its name and its journal."""
     journal = _journal(job, named.place, many=many)
     return replace(job, source=named.source, place=named.place, journal=journal)
 
 
-def _journal(job: Job, place: str, *, many: bool) -> Path | None:
+def _journal(job: Job, place: str, *, many: bool) -> Place | None:
     """Return the journal of the folder that `-o` names, else of the result's folder.
 
     A single picture that goes to a file has none.
@@ -114,8 +117,8 @@ def _journal(job: Job, place: str, *, many: bool) -> Path | None:
     if STDIO in (job.source.path, output.output):
         return None
     if job.request.journal is not None:
-        return Path(job.request.journal)
+        return located(job.request.journal)
     home = home_of(output)
     if home is None and many:
-        home = Path(place).parent
+        home = located(place).parent
     return None if home is None else home / NAME

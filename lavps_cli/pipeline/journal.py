@@ -4,15 +4,19 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePath
 from typing import Any
 
 from lavps_cli.errors import OutputError
+from lavps_cli.storage.parts import Parts
+from lavps_cli.storage.places import Place, is_url, located
+from lavps_cli.storage.remote import Remote
 
 FOLDER = ".lavps"
-NAME = Path(FOLDER) / "journal.jsonl"
+NAME = PurePath(FOLDER, "journal.jsonl")
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Stamp:
 
     size: int
     time: int
-    """Of its last change, in nanoseconds."""
+    """Of its last change, in nanoseconds; of an object its version, 0 before it has one."""
     sha256: str
 
     @classmethod
@@ -34,12 +38,14 @@ class Stamp:
         return {"size": self.size, "mtime_ns": self.time, "sha256": self.sha256}
 
 
-def stamp_of(path: Path) -> Stamp:
-    """Return the stamp of a file.
+def stamp_of(path: Path | bytes) -> Stamp:
+    """Return the stamp of a file, or of what an object will hold.
 
     Raises:
         OSError: It cannot be read.
     """
+    if isinstance(path, bytes):
+        return Stamp.of_content(path, 0)
     with path.open("rb") as file:
         about = os.fstat(file.fileno())
         return Stamp(
@@ -47,7 +53,7 @@ def stamp_of(path: Path) -> Stamp:
         )
 
 
-def is_untouched(path: Path, stamp: Stamp) -> bool:
+def is_untouched(path: Place, stamp: Stamp) -> bool:
     """Return whether a file looks as it did, without reading it."""
     try:
         about = path.stat()
@@ -56,12 +62,19 @@ def is_untouched(path: Path, stamp: Stamp) -> bool:
     return (about.st_size, about.st_mtime_ns) == (stamp.size, stamp.time)
 
 
-def matches(path: Path, stamp: Stamp) -> bool:
-    """Return whether a file is there and has that content; it is read only if it was touched."""
+def matches(path: Place, stamp: Stamp) -> bool:
+    """Return whether a file is there and has that content; it is read only if it was touched.
+
+    An object that had no version when it was noted is known by its size: reading all results of a
+    store again would take as long as making them.
+    """
     if is_untouched(path, stamp):
         return True
     try:
-        return path.stat().st_size == stamp.size and stamp_of(path).sha256 == stamp.sha256
+        same = path.stat().st_size == stamp.size
+        if isinstance(path, Remote):
+            return same and stamp.time == 0
+        return same and stamp_of(path).sha256 == stamp.sha256
     except (OSError, ValueError):
         return False
 
@@ -77,48 +90,62 @@ class Entry:
     """Digest of all that decides the result beside the input."""
     stamp: Stamp | None = None
     """Of the input."""
-    files: tuple[tuple[Path, Stamp], ...] = ()
+    files: tuple[tuple[Place, Stamp], ...] = ()
     """What was written, the uncertainty and comparison first."""
     task: str = ""
     error: str = ""
+    begun: bool = False
+    """Whether it is to be done again, whatever is there of it."""
 
     @property
     def is_done(self) -> bool:
         """Whether all its files are there as they were written."""
-        return bool(self.files) and all(matches(path, stamp) for path, stamp in self.files)
+        return (
+            not self.begun
+            and bool(self.files)
+            and all(matches(path, stamp) for path, stamp in self.files)
+        )
 
     @property
-    def owned(self) -> frozenset[Path]:
+    def owned(self) -> frozenset[Place]:
         """Those files that are there as they were written."""
         return frozenset(path.resolve() for path, stamp in self.files if matches(path, stamp))
 
 
 @dataclass(eq=False)
 class Journal:
-    """The journal of one folder.
+    """The journal of one folder; in a store, `Parts`.
 
     Names below the folder are kept relative to it, so that it can be moved; others are absolute.
     """
 
-    path: Path
+    path: Place
     _done: dict[tuple[str, str], Entry] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.path = Path(_absolute(self.path))
+        self.path = located(_absolute(self.path))
         try:
-            content = self.path.read_bytes()
+            for line in self._lines():
+                entry = self._entry(line)
+                if entry is not None and not entry.error:
+                    self._done[self._told_path(entry.place), entry.settings] = entry
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise _unusable(self.path, error) from error
-        for line in content.splitlines():
-            entry = self._entry(line)
-            if entry is not None and not entry.error:
-                self._done[self._told_path(entry.place), entry.settings] = entry
+
+    @cached_property
+    def _parts(self) -> Parts | None:
+        return Parts(self.path) if isinstance(self.path, Remote) else None
+
+    def _lines(self) -> Iterable[bytes]:
+        if self._parts is not None:
+            return self._parts.read()
+        return self.path.read_bytes().splitlines()
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """The folder that it is about."""
         parent = self.path.parent
         return parent.parent if parent.name == FOLDER else parent
@@ -134,6 +161,12 @@ class Journal:
             OutputError: It cannot be written.
         """
         line = json.dumps(self._told(entry)).encode() + b"\n"
+        if self._parts is not None:
+            try:
+                return self._parts.add(line)
+            except OSError as error:
+                raise _unusable(self.path, error) from error
+        assert isinstance(self.path, Path)
         with self._lock:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,17 +195,26 @@ class Journal:
         files = [{"name": self._told_path(path)} | stamp.told for path, stamp in entry.files]
         return head | {"files": files}
 
-    def _told_path(self, path: str | Path) -> str:
-        whole = Path(_absolute(path))
-        return str(whole.relative_to(self.folder) if self.folder in whole.parents else whole)
+    def _told_path(self, path: str | Place) -> str:
+        whole, folder = located(_absolute(path)), self.folder
+        if isinstance(whole, Path) and isinstance(folder, Path):
+            return str(whole.relative_to(folder) if folder in whole.parents else whole)
+        if isinstance(whole, Remote) and isinstance(folder, Remote) and folder in whole.parents:
+            return str(whole.relative_to(folder))
+        return str(whole)
+
+    def _place(self, told: str) -> Place:
+        if is_url(told) or told.startswith("/"):
+            return located(told)
+        return self.folder / told
 
     def _entry(self, line: bytes) -> Entry | None:
         """Return the entry of a line, None where it is damaged: then the picture is done again."""
         try:
             values = json.loads(line)
-            files = [(self.folder / str(f["name"]), _stamp(f)) for f in values.get("files", ())]
+            files = [(self._place(str(f["name"])), _stamp(f)) for f in values.get("files", ())]
             return Entry(
-                place=str(self.folder / str(values["output"])),
+                place=str(self._place(str(values["output"]))),
                 input=str(values["input"]),
                 settings=str(values["settings"]),
                 stamp=_stamp(values) if "sha256" in values else None,
@@ -188,9 +230,11 @@ class Journal:
 class Journals:
     """All journals of a command, each read once, when it is asked for."""
 
-    _open: dict[Path, Journal] = field(default_factory=dict)
+    opened: Callable[[Place], Journal] = Journal
+    """How one is opened."""
+    _open: dict[Place, Journal] = field(default_factory=dict)
 
-    def at(self, path: Path | None) -> Journal | None:
+    def at(self, path: Place | None) -> Journal | None:
         """Return the journal of that name, None where there is none to be.
 
         Raises:
@@ -199,16 +243,18 @@ class Journals:
         if path is None:
             return None
         if path not in self._open:
-            self._open[path] = Journal(path)
+            self._open[path] = self.opened(path)
         return self._open[path]
 
 
-def stamps(parts: Mapping[Path, Path]) -> tuple[tuple[Path, Stamp], ...]:
+def stamps(parts: Mapping[Place, Path | bytes]) -> tuple[tuple[Place, Stamp], ...]:
     """Return the stamps of files that still have other names."""
     return tuple((path, stamp_of(part)) for path, part in parts.items())
 
 
-def _absolute(path: str | Path) -> str:
+def _absolute(path: str | Place) -> str:
+    if isinstance(path, Remote) or is_url(str(path)):
+        return str(path)
     return os.path.abspath(path)  # noqa: PTH100  # Links stay what they are called.
 
 
@@ -228,7 +274,7 @@ def _write(descriptor: int, content: bytes) -> None:
         content = content[os.write(descriptor, content) :]
 
 
-def _unusable(path: Path, error: OSError) -> OutputError:
+def _unusable(path: Place, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
     return OutputError(f"the journal {path} cannot be used: {reason}.", "Choose:  --journal FILE")
 

@@ -5,7 +5,6 @@ import re
 import warnings
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from lavps_cli.operators.kernels import (
     motion_kernel,
     normalise_kernel,
 )
+from lavps_cli.storage.places import located
 
 MAX_SIDE = 255
 _MAX_BYTES = 1 << 24
@@ -99,7 +99,7 @@ def _file_values(spec: str) -> torch.Tensor:
     path_text, _, member = (
         spec.rpartition(":") if re.search(r"\.npz:[^/\\]*$", spec) else (spec, "", "")
     )
-    path = Path(path_text)
+    path = located(path_text)
     if not path.is_file():
         raise UsageError(
             f"--kernel {spec}: expected {FORMS}; no file named {path_text!r} here.",
@@ -113,7 +113,7 @@ def _file_values(spec: str) -> torch.Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.from_numpy(_array(path, suffix, member))
+            return torch.from_numpy(_array(path.read_bytes(), path_text, suffix, member))
     except LavpsError:
         raise
     except Exception as error:  # Readers of arrays throw anything at damaged files.
@@ -123,34 +123,34 @@ def _file_values(spec: str) -> torch.Tensor:
         ) from error
 
 
-def _array(path: Path, suffix: str, member: str) -> npt.NDArray[np.float64]:
+def _array(content: bytes, name: str, suffix: str, member: str) -> npt.NDArray[np.float64]:
     """Return the numbers in a file; whatever its reader throws."""
     if suffix == ".txt":
-        text = path.read_text(encoding="utf-8").replace(",", " ")
+        text = content.decode().replace(",", " ")
         if not text.strip():
             raise ValueError("it is empty")
         values = np.loadtxt(io.StringIO(text), ndmin=2, dtype=np.float64)
     elif suffix == ".npy":
-        values = np.load(path, allow_pickle=False)
+        values = np.load(io.BytesIO(content), allow_pickle=False)
     else:
-        values = _member(path, member)
+        values = _member(content, name, member)
     return np.asarray(values, dtype=np.float64)
 
 
-def _member(path: Path, member: str) -> Any:
-    with zipfile.ZipFile(path) as archive:
+def _member(content: bytes, name: str, member: str) -> Any:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
     if not member and len(sizes) == 1:
         member = next(iter(sizes))
     if member not in sizes:
         raise UsageError(
-            f"--kernel {path}: which array? There is no {member!r}."
+            f"--kernel {name}: which array? There is no {member!r}."
             if member
-            else f"--kernel {path} holds several arrays.",
-            f"Name one:  --kernel {path}:{next(iter(sizes), 'NAME')}   "
+            else f"--kernel {name} holds several arrays.",
+            f"Name one:  --kernel {name}:{next(iter(sizes), 'NAME')}   "
             f"of {', '.join(list(sizes)[:8])}",
         )
     if sizes[member] > _MAX_BYTES:
-        raise DataError(f"{path}:{member} is too large for a kernel.", "Check the file.")
-    with np.load(path, allow_pickle=False) as arrays:
+        raise DataError(f"{name}:{member} is too large for a kernel.", "Check the file.")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return arrays[member]

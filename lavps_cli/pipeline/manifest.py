@@ -1,19 +1,21 @@
 """Jobs as lines of JSON: `{"input": "a.png", "mask": "m.png", "seed": 7}`, checked all together."""
 
 import json
+import re
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lavps_cli.errors import LavpsError, UsageError, suggestion
 from lavps_cli.pipeline.degradation import IMPLIED, implied_task
-from lavps_cli.pipeline.inputs import read_list
 from lavps_cli.pipeline.job import Job, Source
 from lavps_cli.pipeline.paths import STDIO
 from lavps_cli.pipeline.requests import Output, Problem, Restoration, Sampling
 from lavps_cli.pipeline.results import Pipes
+from lavps_cli.storage.places import is_url, located
 
 _PARTS: dict[str, type] = {"problem": Problem, "sampling": Sampling, "output": Output}
 _COMMON = ("method", "existing")
@@ -31,10 +33,28 @@ _KINDS: dict[Any, str] = {
 def read_manifest(request: Restoration, pipes: Pipes) -> list[Job]:
     """Return the jobs of `--manifest`; what a line does not say comes from the command line.
 
-    Relative paths are relative to the manifest, those of stdin to where the command runs.
-
     Raises:
         UsageError: It cannot be read, or lines are wrong; the message lists them.
+    """
+    return list(each_job(request, pipes))[: request.select.limit]
+
+
+def each_job(
+    request: Restoration,
+    pipes: Pipes,
+    check: Callable[[Restoration], object] = lambda request: None,
+) -> Iterator[Job]:
+    """Yield the jobs of `--manifest`, one after the other, without regard to `--limit`.
+
+    Relative paths are relative to the manifest, those of stdin to where the command runs.
+
+    Args:
+        request: What the command line says.
+        pipes: For a manifest on stdin.
+        check: Of the settings of one job; raises `LavpsError`.
+
+    Raises:
+        UsageError: It cannot be read; or, at the end, lines are wrong, and the message lists them.
     """
     name = request.select.manifest
     assert name is not None
@@ -44,20 +64,33 @@ def read_manifest(request: Restoration, pipes: Pipes) -> list[Job]:
             "--manifest names the pictures; nothing else may.",
             "Leave out INPUT, --files-from and -r.",
         )
-    folder = "" if name == STDIO else str(Path(name).parent)
-    told = "stdin" if name == STDIO else name
-    jobs: list[Job] = []
+    folder = "" if name == STDIO else str(located(name).parent)
     wrong: list[str] = []
-    for number, line in enumerate(read_list("--manifest", name, pipes).splitlines(), 1):
+    for number, line in enumerate(_lines(name, pipes), 1):
         if not line.strip():
             continue
         try:
-            jobs.append(_job(number, line, request, folder))
-        except (ValueError, RecursionError) as error:
+            job = _job(number, line, request, folder)
+            check(job.request)
+        except (ValueError, RecursionError, LavpsError) as error:
             hint = error.hint if isinstance(error, LavpsError) else ""
-            wrong.append(f"line {number}: {error} {hint}".rstrip())
-    _refuse(told, wrong)
-    return jobs[: select.limit]
+            shown = len(wrong) < _SHOWN  # The others are counted.
+            wrong.append(f"line {number}: {error} {hint}".rstrip() if shown else "")
+        else:
+            yield job
+    _refuse("stdin" if name == STDIO else name, wrong)
+
+
+def _lines(name: str, pipes: Pipes) -> Iterator[bytes]:
+    if name == STDIO:
+        yield from pipes.read().splitlines()
+        return
+    try:
+        with located(name).open("rb") as file:
+            yield from file
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"--manifest {name}: {reason}.", "Check the path.") from error
 
 
 def checked(jobs: Sequence[Job], name: str | None, check: Callable[[Restoration], object]) -> None:
@@ -139,6 +172,8 @@ def _task(keys: dict[str, Any], request: Restoration) -> Any:
 
 
 def _check_there(name: str) -> None:
+    if is_url(name):
+        return  # Reading tells: to ask a store line by line takes too long.
     try:
         Path(name).lstat()
     except (OSError, ValueError) as error:
@@ -155,16 +190,24 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _changed(part: Any, keys: dict[str, Any]) -> Any:
     """Return a part of the request with the values of its keys, which are taken out."""
-    hints, changes = get_type_hints(type(part)), {}
-    for name in _names(type(part)):
+    cls: Any = type(part)
+    hints, changes = _hints(cls), {}
+    for name in hints:
         key = _SETTINGS if name == "settings" else name
         if key in keys and name not in _COMMON:
             changes[name] = _typed(key, keys.pop(key), hints[name])
-    return replace(part, **changes)
+    return replace(part, **changes) if changes else part
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Return the types of the fields of a dataclass, by name; looking them up takes long."""
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls)}
 
 
 def _names(cls: type) -> list[str]:
-    return [field.name for field in fields(cls)]
+    return list(_hints(cls))
 
 
 def _known() -> list[str]:
@@ -208,10 +251,18 @@ def _placed(problem: Problem, folder: str, values: dict[str, Any]) -> Problem:
         value = getattr(problem, key)
         if key not in values or value is None or not folder:
             continue
-        if (Path(folder) / value.partition(":")[0]).exists():  # Else it is no file: 21@35.
+        if _is_file(folder, value):  # Else it is no file: 21@35.
             changes[key] = _joined(folder, value)
     return replace(problem, **changes)
 
 
+def _is_file(folder: str, value: str) -> bool:
+    if is_url(folder):  # Not asked for line by line: as it is called.
+        return re.search(r"\.[A-Za-z]\w*(:\w+)?$", value) is not None
+    return (Path(folder) / value.partition(":")[0]).exists()
+
+
 def _joined(folder: str, path: str) -> str:
-    return str(Path(folder) / path) if folder else path
+    if not folder or is_url(path) or (is_url(folder) and path.startswith("/")):
+        return path
+    return str(located(folder) / path)

@@ -4,7 +4,7 @@ import platform
 import resource
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -30,6 +30,16 @@ Keep = Callable[[Record, Measurement, Image, Image], None]
 """Takes a record with what was seen, what was restored, and the clean picture."""
 
 
+@dataclass(frozen=True)
+class Where:
+    """What computes: times are compared only where all of it is equal."""
+
+    device: str
+    dtype: str
+    threads: int
+    """Of the CPU, 0 where another device computes."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Bench:
     """Everything that all measurements of a run share."""
@@ -44,6 +54,12 @@ class Bench:
     batch: int = 1
     """Images that are restored at once."""
     keep: Keep = field(default=lambda record, seen, xhat, x: None)
+    elsewhere: Where | None = None
+    """What computes, where it is not this process."""
+
+    @property
+    def where(self) -> Where:
+        return self.elsewhere or where_of(self.weights)
 
     def model(self) -> Model:
         return self.weights.model(Tiling(0, 0))
@@ -62,9 +78,7 @@ class Bench:
             task=family.name,
             sigma_y=family.sigma_y,
             size=self.size,
-            device=device_name(weights.device),
-            dtype=weights.dtype,
-            threads=threads_of(weights),
+            **asdict(self.where),
             coverage=self.coverage,
             batch=self.batch,
         )
@@ -76,7 +90,7 @@ class Bench:
         def measure(places: Sequence[int], split: Split) -> list[Record]:
             return self.measure_part(config, options, family, places, split)[0]
 
-        return Cell(config, measure)
+        return Cell(config, measure, method, options)
 
     def problem(
         self, family: Family, places: Sequence[int], split: Split
@@ -186,6 +200,11 @@ class Bench:
         }
 
 
+def where_of(weights: Weights) -> Where:
+    """Return what computes with weights."""
+    return Where(device_name(weights.device), weights.dtype, threads_of(weights))
+
+
 def threads_of(weights: Weights) -> int:
     """Return the threads of the CPU, 0 where another device computes."""
     return torch.get_num_threads() if weights.device.type == "cpu" else 0
@@ -219,15 +238,15 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def environment(weights: Weights) -> dict[str, Any]:
+def environment(weights: Weights, where: Where) -> dict[str, Any]:
     """Return what the numbers of a run depend on."""
     return {
         "lavps": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
-        "device": device_name(weights.device),
-        "dtype": weights.dtype,
-        "threads": threads_of(weights) or None,
+        "device": where.device,
+        "dtype": where.dtype,
+        "threads": where.threads or None,
         "model": weights.name,
         "inference": None
         if weights.inference_folder is None

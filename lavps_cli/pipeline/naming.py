@@ -10,6 +10,7 @@ from lavps_cli.errors import UsageError
 from lavps_cli.pipeline.job import Source
 from lavps_cli.pipeline.paths import STDIO, expected_file
 from lavps_cli.pipeline.requests import Output
+from lavps_cli.storage.places import Place, located
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Named:
         file = expected_file(
             self.source, self.output, default=self.default, task=self.task, seed=self.seed
         )
-        return "" if file is None else os.path.normpath(file)
+        if file is None:
+            return ""
+        return os.path.normpath(file) if isinstance(file, Path) else str(file)
 
     @property
     def is_certain(self) -> bool:
@@ -54,7 +57,9 @@ def settled(named: Sequence[Named]) -> list[Named]:
     for shared in rows.values():
         for row in shared if len(shared) > 1 else ():
             source = named[row].source
-            result[row] = replace(named[row], source=replace(source, stem=Path(source.path).name))
+            result[row] = replace(
+                named[row], source=replace(source, stem=located(source.path).name)
+            )
     if any(len(shared) > 1 for shared in rows.values()):
         _check_different(result)
     return result
@@ -77,7 +82,7 @@ def _check_different(named: Sequence[Named]) -> None:
 
 
 def _check_folders(named: Sequence[Named]) -> None:
-    checked: set[tuple[Path, str | None]] = set()
+    checked: set[tuple[Place, str | None]] = set()
     for each in named:
         root, output = each.source.root, each.output.output
         if root is None or (root, output) in checked:
@@ -89,7 +94,7 @@ def _check_folders(named: Sequence[Named]) -> None:
             )
         if output == STDIO or "{" in output:
             continue
-        inside = Path(output).resolve()
+        inside = located(output).resolve()
         if root.resolve() in (inside, *inside.parents):
             raise UsageError(
                 f"-o {output} lies in {root}, among the pictures.",

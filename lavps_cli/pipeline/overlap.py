@@ -12,6 +12,8 @@ from lavps_cli.data.prefetch import Prefetch
 T = TypeVar("T")
 R = TypeVar("R")
 
+WINDOW = 1 << 23
+"""Pixels of pictures that wait for others of their kind, at most."""
 LARGE = 4_000_000
 """Pixels from which a picture is alone in memory."""
 _BEHIND = 2

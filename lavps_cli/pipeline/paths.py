@@ -1,6 +1,7 @@
 """Where results go: `-o PATH|DIR/|-|TEMPLATE` to files, checked before any work is done."""
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from lavps_cli.images.picture import FORMATS, Picture, held_depth
 from lavps_cli.images.writing import check_format, check_name, check_target, format_of
 from lavps_cli.pipeline.job import Source
 from lavps_cli.pipeline.requests import Output
+from lavps_cli.storage.places import Place, is_url, located
+from lavps_cli.storage.remote import Remote
 
 STDIO = "-"
 TEMPLATE = "{dir}/{stem}.restored.{ext}"
@@ -22,22 +25,22 @@ FIELDS = ("dir", "tree", "stem", "ext", "task", "seed", "sample")
 class Targets:
     """The files of one picture."""
 
-    files: tuple[Path, ...]
+    files: tuple[Place, ...]
     """One per result; empty for stdout."""
     format: str
     depth: int = 8
     """Bits per channel; 32 are floats."""
-    compare: Path | None = None
-    uncertainty: Path | None = None
-    uncertainty_map: Path | None = None
-    bounds: tuple[Path, ...] = ()
+    compare: Place | None = None
+    uncertainty: Place | None = None
+    uncertainty_map: Place | None = None
+    bounds: tuple[Place, ...] = ()
     """The lower and the upper end of intervals."""
-    sidecar: Path | None = None
-    mask: Path | None = None
+    sidecar: Place | None = None
+    mask: Place | None = None
     makes_folders: bool = False
 
     @property
-    def all(self) -> list[Path]:
+    def all(self) -> list[Place]:
         beside = (self.compare, self.uncertainty, self.uncertainty_map, self.sidecar, self.mask)
         return [*self.files, *self.bounds, *(path for path in beside if path is not None)]
 
@@ -86,8 +89,11 @@ def _template(output: str) -> str:
 
 
 def _is_folder(output: str) -> bool:
+    place = located(output)
+    if isinstance(place, Remote):  # In a store, what is not called like a picture.
+        return not any(place.suffix.lower() in entry.suffixes for entry in FORMATS.values())
     try:
-        return Path(output).is_dir()
+        return place.is_dir()
     except OSError:  # A name too long: `check_name` tells.
         return False
 
@@ -137,9 +143,9 @@ def plan_targets(
     template = _template(text)
     own = picture.format if picture.format in formats else formats[0]
     format_name = own if output.format == "auto" else output.format
-    path = Path("stdin" if source == STDIO else source)
+    path = located("stdin" if source == STDIO else source)
     if template != STDIO and "{ext}" not in template:
-        named = format_of(Path(template))
+        named = format_of(located(template))
         if output.format not in ("auto", named):
             raise UsageError(
                 f"-o {text} says {named}, --format says {output.format}.", "Leave --format out."
@@ -163,13 +169,13 @@ def plan_targets(
     files = []
     for sample in range(count):
         values["sample"] = f"{sample:0{max(2, len(str(count - 1)))}d}"
-        file = Path(_filled(template, values))
+        file = _place(template, values)
         if count > 1 and "{sample}" not in template:
             file = file.with_name(f"{file.stem}.s{values['sample']}{file.suffix}")
         files.append(file)
-    first = Path(_filled(default, values)) if template == STDIO else files[0]
+    first = _place(default, values) if template == STDIO else files[0]
     compare = first.with_name(f"{values['stem']}.compare.png") if output.compare else None
-    spread = Path(_filled(uncertainty, values)) if uncertainty is not None else None
+    spread = _place(uncertainty, values) if uncertainty is not None else None
     ends = [f"{values['stem']}.{end}{first.suffix}" for end in ("lower", "upper")] if bounds else []
     return Targets(
         files=() if template == STDIO else tuple(files),
@@ -180,12 +186,12 @@ def plan_targets(
         uncertainty_map=None if spread is None else spread.with_suffix(".map.png"),
         bounds=tuple(first.with_name(end) for end in ends),
         sidecar=first.with_suffix(".json") if sidecar else None,
-        mask=Path(_filled(mask, values)) if mask is not None else None,
+        mask=_place(mask, values) if mask is not None else None,
         makes_folders=makes_folders or template != text or "{" in template,
     )
 
 
-def _values(path: Path, format_name: str, tree: str, stem: str | None) -> dict[str, str]:
+def _values(path: Place, format_name: str, tree: str, stem: str | None) -> dict[str, str]:
     """Return what the fields of a template stand for, but for the task and the seed."""
     kept = path.suffix.lower() in FORMATS[format_name].suffixes
     ext = path.suffix[1:] if kept else FORMATS[format_name].suffixes[0][1:]
@@ -195,7 +201,7 @@ def _values(path: Path, format_name: str, tree: str, stem: str | None) -> dict[s
 
 def expected_file(
     source: Source, output: Output, *, default: str, task: str | None, seed: int
-) -> Path | None:
+) -> Place | None:
     """Return the result's name as far as it is known before the picture is opened.
 
     That of the first sample; the format is taken to be what the input's name says. `{task}` stays
@@ -204,12 +210,12 @@ def expected_file(
     template = _template(default if output.output is None else output.output)
     if template == STDIO:
         return None
-    path = Path("stdin" if source.path == STDIO else source.path)
+    path = located("stdin" if source.path == STDIO else source.path)
     suffix = path.suffix.lower()
     own = next((name for name, entry in FORMATS.items() if suffix in entry.suffixes), "png")
     format_name = own if output.format == "auto" else output.format
     values = _values(path, format_name, source.tree, source.stem) | {"seed": str(seed)}
-    return Path(_filled(template, values | ({} if task is None else {"task": task})))
+    return _place(template, values | ({} if task is None else {"task": task}))
 
 
 def with_folder(output: Output, *, several: bool) -> Output:
@@ -218,12 +224,14 @@ def with_folder(output: Output, *, several: bool) -> Output:
     Of several pictures a name without an ending of a file can be nothing else.
     """
     name = output.output
-    if not several or name is None or name == STDIO or "{" in name or Path(name).suffix:
+    if not several or name is None or name == STDIO or "{" in name or is_url(name):
+        return output
+    if Path(name).suffix:
         return output
     return replace(output, output=f"{name.rstrip('/')}/" if name.strip("/") else name)
 
 
-def home_of(output: Output) -> Path | None:
+def home_of(output: Output) -> Place | None:
     """Return the folder that `-o` names, None where it names none or a file.
 
     Of a template that is the folder before its first field.
@@ -235,25 +243,33 @@ def home_of(output: Output) -> Path | None:
     if "{" not in template:
         return None
     folder = template.partition("{")[0].rpartition("/")[0]
-    return Path(folder) if folder else None
+    return located(folder) if folder else None
 
 
 def _filled(template: str, values: dict[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
 
 
-def places_of(inputs: tuple[str, ...]) -> frozenset[Path]:
+def _place(template: str, values: dict[str, str]) -> Place:
+    text = _filled(template, values)
+    if is_url(text):  # A store takes what is empty for a name.
+        scheme, _, key = text.partition("://")
+        text = f"{scheme}://{'/' * (scheme == 'file')}{re.sub('/+', '/', key).strip('/')}"
+    return located(text)
+
+
+def places_of(inputs: tuple[str, ...]) -> frozenset[Place]:
     """Return where inputs lie, so that none is overwritten."""
-    return frozenset(Path(source).resolve() for source in inputs if source != STDIO)
+    return frozenset(located(source).resolve() for source in inputs if source != STDIO)
 
 
 def claim(
     targets: Targets,
     source: str,
     existing: ExistingName,
-    claimed: dict[Path, str],
-    inputs: frozenset[Path],
-    owned: frozenset[Path] = frozenset(),
+    claimed: dict[Place, str],
+    inputs: Container[Place],
+    owned: frozenset[Place] = frozenset(),
 ) -> bool:
     """Check that the files may be written, and return whether there is anything to do.
 
@@ -278,13 +294,13 @@ def claim(
                 f"{path} is already the result of {claimed[place]}.",
                 "Tell them apart:  -o '{dir}/{stem}_new.{ext}'",
             )
-    if existing == "skip" and targets.files and all(path.exists() for path in targets.files):
+    if existing == "skip" and targets.files and all(map(_exists, targets.files)):
         return False
     for path in targets.all:
-        if not path.parent.is_dir() and targets.makes_folders:
+        if isinstance(path, Path) and targets.makes_folders and not path.parent.is_dir():
             continue
         check_target(path)
-        if path.exists() and existing in ("error", "resume") and path.resolve() not in owned:
+        if existing in ("error", "resume") and path.resolve() not in owned and _exists(path):
             by_others = " and was not made by these settings" if existing == "resume" else ""
             raise OutputError(
                 f"{path} exists{by_others}.",
@@ -292,6 +308,15 @@ def claim(
             )
     claimed |= dict.fromkeys((path.resolve() for path in targets.all), source)
     return True
+
+
+def _exists(path: Place) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be asked for: {error.strerror}.", "Give the same command again later."
+        ) from error
 
 
 def make_folders(targets: Targets) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from lavps_cli.errors import UsageError
 from lavps_cli.images.writing import write_atomic
-from lavps_cli.pipeline.calibrate import METHODS, Speedups
+from lavps_cli.pipeline.calibrate import Speedups
+from lavps_cli.pipeline.calibrating import METHODS
 from lavps_cli.storage.places import located
 
 FORMATS = ("png", "svg")

@@ -11,6 +11,7 @@ from lavps_cli.catalog import (
     DepthName,
     DownsampleName,
     DtypeName,
+    EngineName,
     ExistingName,
     FormatName,
     MetadataName,
@@ -82,6 +83,18 @@ class Compute:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Over which machines."""
+
+    engine: EngineName = "local"
+    address: str | None = None
+    """Of a Ray cluster; None starts one here."""
+    actors: int | None = None
+    gpus: float | None = None
+    """Of an actor; None: one where the cluster has some."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Output:
     """Where results go."""
 
@@ -125,6 +138,7 @@ class Restoration:
     journal: str | None = None
     fail_fast: bool = False
     gpus: str | None = None
+    spread: Spread = Spread()
     dry_run: bool = False
 
 
@@ -216,6 +230,7 @@ class BenchmarkRequest:
     """`name=value` texts, for all methods."""
     coverage: int = 0
     compute: Compute = Compute()
+    spread: Spread = Spread()
     seed: int = 0
     max_time: str = "10m"
     save_pictures: bool = False
@@ -243,5 +258,6 @@ class CalibrationRequest:
     max_time: str | None = None
     training_time: str | None = None
     compute: Compute = Compute()
+    spread: Spread = Spread()
     seed: int = 0
     save: bool = True

@@ -4,26 +4,23 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 
-import torch
-
-from lavps_cli import catalog
 from lavps_cli.options import parse_count, parse_pixels, parse_seconds
+from lavps_cli.pipeline.clustered import on_cluster
 from lavps_cli.pipeline.damage import required_task
 from lavps_cli.pipeline.degradation import check_problem
 from lavps_cli.pipeline.devices import on_devices
+from lavps_cli.pipeline.introduction import introduce
 from lavps_cli.pipeline.job import Job
 from lavps_cli.pipeline.jobs import find_jobs
 from lavps_cli.pipeline.manifest import checked
-from lavps_cli.pipeline.model import Weights, open_weights, use_threads, warn_of_slow_bf16
-from lavps_cli.pipeline.overlap import LARGE, InWork, batches, overlapped
+from lavps_cli.pipeline.model import open_weights, use_threads
+from lavps_cli.pipeline.overlap import LARGE, WINDOW, InWork, batches, overlapped
 from lavps_cli.pipeline.paths import TEMPLATE, check_outputs
+from lavps_cli.pipeline.pool import check_engine
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes
 from lavps_cli.pipeline.runner import Run, fit, pixels_of
 from lavps_cli.pipeline.spread import check_spread
-
-_WINDOW = 1 << 23
-"""Pixels of pictures that wait for others of their kind, at most."""
 
 
 def restore_files(request: Restoration, listener: Listener, pipes: Pipes) -> Iterator[Outcome]:
@@ -34,6 +31,19 @@ def restore_files(request: Restoration, listener: Listener, pipes: Pipes) -> Ite
     Raises:
         LavpsError: Nothing can be done at all: flags, weights, device.
     """
+    if request.spread.engine == "ray":
+        outcomes = on_cluster(request, listener, pipes, check=check_restoration)
+    else:
+        outcomes = _on_this_machine(request, listener, pipes)
+    with closing(outcomes):
+        for outcome in outcomes:
+            yield outcome
+            if request.fail_fast and isinstance(outcome, Failure):
+                return
+
+
+def _on_this_machine(request: Restoration, listener: Listener, pipes: Pipes) -> Generator[Outcome]:
+    check_engine(request.spread)
     jobs = find_jobs(request, listener, pipes, default=TEMPLATE, check=check_restoration)
     if not jobs:
         listener.note("no pictures to restore")
@@ -43,10 +53,7 @@ def restore_files(request: Restoration, listener: Listener, pipes: Pipes) -> Ite
     else:
         outcomes = restore_jobs(request, jobs, listener, pipes)
     with closing(outcomes):
-        for outcome in outcomes:
-            yield outcome
-            if request.fail_fast and isinstance(outcome, Failure):
-                return
+        yield from outcomes
 
 
 def restore_jobs(
@@ -67,10 +74,10 @@ def restore_jobs(
     weights = open_weights(request.compute, request.sampling.method)
     run = Run(request, tuple(jobs), listener, pipes, weights)
     checked(jobs, request.select.manifest, run.options_of)
-    _introduce(request, weights, listener)
+    introduce(request, weights, listener)
     work = InWork()
     calls = (partial(run.read, job, work) for job in jobs)
-    groups = batches(calls, fits=fit, room=run.room, weight=pixels_of, window=_WINDOW)
+    groups = batches(calls, fits=fit, room=run.room, weight=pixels_of, window=WINDOW)
     outcomes = overlapped(
         groups, run.restore, work, lambda ready: pixels_of(ready) > LARGE, in_turn=request.fail_fast
     )
@@ -96,13 +103,3 @@ def check_restoration(request: Restoration) -> None:
     parse_pixels(compute.max_pixels)
     check_outputs(request.inputs, request.output.output, 1 if sampling.mean else sampling.samples)
     check_spread(request.inputs, sampling)
-
-
-def _introduce(request: Restoration, weights: Weights, listener: Listener) -> None:
-    takes = catalog.sampler(request.sampling.method).inference
-    if takes and weights.inference_folder is None and request.compute.inference != "none":
-        instead = "running as mgdm" if takes == "inference" else "running untrained"
-        listener.warn(f"there is no {takes} model for {weights.name}; {instead}.")
-    threads = f", {torch.get_num_threads()} threads" if weights.device.type == "cpu" else ""
-    listener.note(f"{weights.name} on {weights.device}, {weights.dtype}{threads}")
-    warn_of_slow_bf16(weights.autocast, weights.device, listener)

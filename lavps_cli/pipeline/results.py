@@ -117,6 +117,25 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True)
+class Said:
+    """A listener that remembers."""
+
+    messages: list[tuple[str, str]] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.messages.append(("note", text))
+
+    def detail(self, text: str) -> None:
+        self.messages.append(("detail", text))
+
+    def warn(self, text: str) -> None:
+        self.messages.append(("warn", text))
+
+    def progress(self, progress: Progress) -> None:
+        """Pass over: what counts on a cluster is pictures."""
+
+
+@dataclass(frozen=True)
 class Pipes:
     """Standard input and output, as bytes."""
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
@@ -41,6 +41,7 @@ from lavps_cli.pipeline.run import Posterior, residuals, sample_posterior
 from lavps_cli.pipeline.sampling import sampler_options
 from lavps_cli.pipeline.together import fit_together, group_size, sample_together
 from lavps_cli.pipeline.transparency import sample_alpha
+from lavps_cli.storage.places import Place, located
 
 
 def _skipped(source: str, output: str, task: str) -> Result:
@@ -49,14 +50,14 @@ def _skipped(source: str, output: str, task: str) -> Result:
 
 def _first_file(entry: Entry, job: Job) -> str:
     """Return the first result of an entry, named as the command names it."""
-    sampling, place = job.request.sampling, Path(job.place)
+    sampling, place = job.request.sampling, located(job.place)
     (path, _) = entry.files[-1 if sampling.mean else -sampling.samples]
     return str(path if "{" in job.place else place.with_name(path.name))
 
 
 def _is_input(entry: Entry, job: Job) -> bool:
     """Return whether an entry is of this input, as it looks now."""
-    path = Path(job.source.path).absolute()
+    path = located(job.source.path).absolute()
     return entry.stamp is not None and entry.input == str(path) and is_untouched(path, entry.stamp)
 
 
@@ -105,14 +106,14 @@ class Run:
     pipes: Pipes
     weights: Weights
     journals: Journals = field(default_factory=Journals)
-    claimed: dict[Path, str] = field(default_factory=dict)
+    claimed: dict[Place, str] = field(default_factory=dict)
     costs: dict[str, Costs] = field(default_factory=dict)
     """By task, found when needed."""
     options: dict[tuple[str, tuple[str, ...]], Any] = field(default_factory=dict)
     """By preset and settings."""
 
     @cached_property
-    def inputs(self) -> frozenset[Path]:
+    def inputs(self) -> Container[Place]:
         return places_of(tuple(job.source.path for job in self.jobs))
 
     def options_of(self, request: Restoration) -> Any:
@@ -163,7 +164,7 @@ class Run:
         targets = self._targets(job, case.picture, case.seen)
         if existing == "resume" and record.journal is None:
             existing = "error"  # Nothing tells what made it.
-        owned = frozenset[Path]() if entry is None else entry.owned
+        owned = frozenset[Place]() if entry is None else entry.owned
         if not claim(targets, source, existing, self.claimed, self.inputs, owned):
             return [_skipped(source, str(targets.files[0]), case.seen.degradation.task)]
         tile = parse_count("--tile", self.request.compute.tile, 0)
@@ -174,7 +175,7 @@ class Run:
         """Return the content of an input, and by what it is recognised if it is a file."""
         if source == STDIO:
             return self.pipes.read(), None
-        path = Path(source)
+        path = located(source)
         try:
             time = path.stat().st_mtime_ns
         except (OSError, ValueError):
@@ -195,7 +196,7 @@ class Run:
         self,
         job: Job,
         record: _Record,
-        files: tuple[tuple[Path, Stamp], ...] = (),
+        files: tuple[tuple[Place, Stamp], ...] = (),
         task: str = "",
         error: str = "",
     ) -> Entry:
@@ -308,7 +309,7 @@ class Run:
     def _write(self, ready: _Ready, finished: Finished, options: Any) -> list[Outcome]:
         job, record = ready.job, ready.record
 
-        def note(parts: Mapping[Path, Path]) -> None:
+        def note(parts: Mapping[Place, Path | bytes]) -> None:
             # Before the names are given: what a kill leaves is then known to be ours.
             if record.journal is not None:
                 task = finished.seen.degradation.task

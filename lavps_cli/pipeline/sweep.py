@@ -7,9 +7,9 @@ get no more images.
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from lavps_cli.bench.racing import survivors
 from lavps_cli.bench.records import Book, Config, Record, Split
@@ -23,7 +23,7 @@ LATE = ("grad_steps_end", "lr_end", "switch_ratio", "switch_back")
 """Options that have no effect before script-T."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Candidate:
     """One configuration of a method."""
 
@@ -55,6 +55,38 @@ class Saved:
         return (self.done + self.shared + self.dropped) / self.done if self.done else 1.0
 
 
+@dataclass(frozen=True)
+class Group:
+    """Candidates with a common beginning that lack records of some images."""
+
+    candidates: tuple[Candidate, ...]
+    """The one with the latest script-T first."""
+    family: str
+    places: tuple[int, ...]
+    split: Split
+
+
+Measured: TypeAlias = list[tuple[list[Record], float]]
+"""Of each candidate its records, and the evaluations that another one had made already."""
+
+
+def measure_group(bench: Bench, family: Family, group: Group) -> Measured:
+    """Return the records of candidates, their common beginning computed once."""
+    early = [early_steps(candidate.options) for candidate in group.candidates]
+    snapshots: dict[int, Snapshot] = {}
+    measured: Measured = []
+    for candidate in group.candidates:
+        begun = snapshots.get(early_steps(candidate.options))
+        keep = set(early) - {0} if not snapshots else set()
+        records, kept = bench.measure_part(
+            candidate.config, candidate.options, family, group.places, group.split,
+            begun=begun, keep=keep if len(early) > 1 else (),
+        )  # fmt: skip
+        snapshots |= kept
+        measured.append((records, begun.nfe + 2 * begun.nbe if begun is not None else 0.0))
+    return measured
+
+
 @dataclass(frozen=True, eq=False)
 class Sweep:
     """A sweep of candidates over the validation images."""
@@ -69,6 +101,8 @@ class Sweep:
     race: bool = True
     saved: Saved = field(default_factory=Saved)
     split: Split = "validation"
+    measure: Callable[[Iterable[Group]], Iterator[tuple[Group, Measured]]] | None = None
+    """On several machines; None measures here."""
 
     def run(
         self,
@@ -92,8 +126,10 @@ class Sweep:
             if first >= 2 and time.monotonic() > until:
                 return alive, first
             places = range(first, min(first + self.bench.batch, len(names)))
-            for group in _groups(alive, share=self.share and not self._coarse(places)):
-                self._group(group, places)
+            groups = _groups(alive, share=self.share and not self._coarse(places))
+            todo = [each for group in groups if (each := self._missing(group, places)).candidates]
+            for group, measured in (self.measure or self._here)(todo):
+                self._keep(group, measured)
             if self.race:
                 alive = self._race(alive, places.stop)
             on_image(places.stop, len(alive))
@@ -109,21 +145,18 @@ class Sweep:
         image = self.bench.pictures.names[self.split][place]
         return self.book.get((candidate.config.digest, image, self.bench.seed)) is None
 
-    def _group(self, group: list[Candidate], places: Sequence[int]) -> None:
-        """Measure candidates with a common beginning; the one with the latest script-T first."""
+    def _missing(self, group: list[Candidate], places: Sequence[int]) -> Group:
         missing = [c for c in group if any(self._lacks(c, place) for place in places)]
         missing.sort(key=lambda c: -early_steps(c.options))
-        snapshots: dict[int, Snapshot] = {}
-        for candidate in missing:
-            begun = snapshots.get(early_steps(candidate.options))
-            keep = {early_steps(c.options) for c in missing} - {0} if not snapshots else set()
-            records, kept = self.bench.measure_part(
-                candidate.config, candidate.options, self.family, places, self.split,
-                begun=begun, keep=keep if len(missing) > 1 else (),
-            )  # fmt: skip
-            snapshots |= kept
-            shared = begun.nfe + 2 * begun.nbe if begun is not None else 0.0
-            for place, record in zip(places, records, strict=True):
+        return Group(tuple(missing), self.family.name, tuple(places), self.split)
+
+    def _here(self, groups: Iterable[Group]) -> Iterator[tuple[Group, Measured]]:
+        for group in groups:
+            yield group, measure_group(self.bench, self.family, group)
+
+    def _keep(self, group: Group, measured: Measured) -> None:
+        for candidate, (records, shared) in zip(group.candidates, measured, strict=True):
+            for place, record in zip(group.places, records, strict=True):
                 self.saved.shared += shared
                 self.saved.done += record.units - shared
                 if self._lacks(candidate, place):

@@ -5,7 +5,8 @@ from typing import Any, TypeAlias
 
 from lavps_cli.bench.summary import Statistic
 from lavps_cli.pipeline.benchmark import Benchmark
-from lavps_cli.pipeline.calibrate import METHODS, Speedups
+from lavps_cli.pipeline.calibrate import Speedups
+from lavps_cli.pipeline.calibrating import METHODS
 from lavps_cli.pipeline.scores import Evaluation
 
 Table: TypeAlias = tuple[Sequence[str], Sequence[Sequence[str]]]

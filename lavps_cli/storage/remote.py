@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any, TypeVar
 
 from lavps_cli.storage.failures import asked
@@ -68,7 +68,15 @@ class Remote:
         head = self.key.rpartition("/")[0]
         return Remote(self.scheme, head or self.key)
 
-    def __truediv__(self, name: str) -> "Remote":
+    @property
+    def parents(self) -> "list[Remote]":
+        folder, found = self, []
+        while folder.parent != folder:
+            folder = folder.parent
+            found.append(folder)
+        return found
+
+    def __truediv__(self, name: str | PurePath) -> "Remote":
         return Remote(self.scheme, checked(f"{self.key}/{name}", str(self)))
 
     def with_name(self, name: str) -> "Remote":
@@ -79,6 +87,9 @@ class Remote:
 
     def relative_to(self, folder: "Remote") -> PurePosixPath:
         return self._pure.relative_to(folder._pure)
+
+    def absolute(self) -> "Remote":
+        return self
 
     def resolve(self) -> "Remote":
         return self

@@ -174,6 +174,7 @@ def test_the_command_line_wins_over_all_and_the_rest_counts(
         ("[train]\nlog = ['jsonl', 'wandb']", "would send something away", ""),
         ("[benchmark]\ndataset = 's3://b/c'", "would talk to another machine", ""),
         ("[restore]\nmask = '//server/m.png'", "would talk to another machine", ""),
+        ("[restore]\nray-address = 'host:6379'", "would talk to another machine", ""),
         ("[restore]\nmax-pixels = '9G'", "would lower a guard", ""),
         ("[restore]\noffline = false", "would lower a guard", ""),
         ("[restore]\nseed = " + "[" * 5000, "is no TOML", ""),
