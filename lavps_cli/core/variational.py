@@ -83,32 +83,34 @@ def initialise(
     if inference is None:
         return Start(zero_shot)
     predicted = inference(c)
+    b, device = len(c.x0), c.x0.device
+    rows = [i for i, each in enumerate(compared or [True] * b) if each]
     w = noise.normal_like(c.x0)
-    rows = [i for i, each in enumerate(compared or [True] * len(w)) if each]
-    xs_zs, xs_ws = zero_shot.at(w), predicted.at(w)
-    if len(rows) == len(w):
-        times = c.s if c.s.ndim == 0 else c.s.repeat(2)
-        x0_ws, x0_zs = denoiser(torch.cat([xs_ws, xs_zs]), times).chunk(2)
+    xs = torch.cat([predicted.at(w), zero_shot.at(w)])
+    del w  # Of a large picture, everything that is kept counts.
+    xs_ws, xs_zs = xs.chunk(2)
+    if len(rows) == b:
+        x0_ws, x0_zs = denoiser(xs, c.s if c.s.ndim == 0 else c.s.repeat(2)).chunk(2)
     else:
         times = c.s if c.s.ndim == 0 else torch.cat([c.s, c.s[rows]])
         found = denoiser(torch.cat([xs_ws, xs_zs[rows]]), times)
-        x0_ws = found[: len(w)]
-        x0_zs = x0_ws.index_copy(
-            0, torch.tensor(rows, dtype=torch.long, device=w.device), found[len(w) :]
-        )
+        x0_ws, of_rows = found[:b], found[b:]
+        x0_zs = x0_ws.index_copy(0, torch.tensor(rows, dtype=torch.long, device=device), of_rows)
     loss_zs = -c.likelihood.log_prob(x0_zs)
     loss_ws = predicted.kl(zero_shot) - c.likelihood.log_prob(x0_ws)
     accepted = loss_ws <= loss_zs
-    if len(rows) < len(w):
-        accepted = accepted | ~torch.tensor(compared, device=w.device)
+    if len(rows) < b:
+        accepted = accepted | ~torch.tensor(compared, device=device)
     choose = accepted[:, None, None, None]
-    q = DiagonalGaussian(
-        torch.where(choose, predicted.mu, zero_shot.mu),
-        torch.where(choose, predicted.rho, zero_shot.rho),
-    )
-    return Start(q, accepted, torch.where(choose, xs_ws, xs_zs), torch.where(choose, x0_ws, x0_zs))
+
+    def chosen(of_zero_shot: Image, of_predicted: Image) -> Image:
+        return torch.where(choose, of_predicted, of_zero_shot)
+
+    q = DiagonalGaussian(chosen(zero_shot.mu, predicted.mu), chosen(zero_shot.rho, predicted.rho))
+    return Start(q, accepted, chosen(xs_zs, xs_ws), chosen(x0_zs, x0_ws))
 
 
+@torch.no_grad()
 def refine(
     q: DiagonalGaussian,
     c: Context,
@@ -133,18 +135,35 @@ def refine(
         return q
     pace = (torch.tensor(rates).to(q.mu) / max(rates))[:, None, None, None]
     unit = pace * (c.bridge.rho.sqrt() if coordinates == "whitened" else torch.ones_like(q.mu))
-    mu, rho = q.mu, q.rho
-    with torch.enable_grad():
-        u = ((q.mu - c.bridge.mu) / unit).detach().requires_grad_()
-        v = (0.5 * q.rho.log() / pace).detach().requires_grad_()
-        adam = torch.optim.Adam([u, v], lr=max(rates))
-        for i in range(max(steps)):
-            active = [count > i for count in steps]
-            q = DiagonalGaussian(c.bridge.mu + unit * u, (2 * pace * v).exp())
-            loss = objective(q, c, denoiser, noise.some_like(q.mu, active))
-            u.grad, v.grad = torch.autograd.grad(loss.sum(), [u, v])
-            adam.step()
+    u, v = (q.mu - c.bridge.mu) / unit, 0.5 * q.rho.log() / pace
+    adam = torch.optim.Adam([u, v], lr=max(rates))
+    for i in range(max(steps)):
+        active = [count > i for count in steps]
+        before = None if all(active) else (u.clone(), v.clone())
+        w, deviation = noise.some_like(q.mu, active), (pace * v).exp()
+        slope = misfit_slope(c, denoiser, c.bridge.mu + unit * u + deviation * w)
+        # The divergence's part in closed form, so that autograd keeps nothing of it.
+        u.grad = unit * (slope + unit * u / c.bridge.rho)
+        v.grad = pace * (deviation * w * slope + deviation.square() / c.bridge.rho - 1)
+        del w, deviation, slope
+        adam.step()
+        if before is not None:
             rows = torch.tensor(active, device=q.mu.device)[:, None, None, None]
-            mu = torch.where(rows, c.bridge.mu + unit * u.detach(), mu)
-            rho = torch.where(rows, (2 * pace * v.detach()).exp(), rho)
-    return DiagonalGaussian(mu, rho)
+            for new, old in zip((u, v), before, strict=True):
+                new.copy_(torch.where(rows, new, old))
+    refined = DiagonalGaussian(c.bridge.mu + unit * u, (2 * pace * v).exp())
+    if min(steps) > 0:
+        return refined
+    rows = torch.tensor([count > 0 for count in steps], device=q.mu.device)[:, None, None, None]
+    return DiagonalGaussian(
+        torch.where(rows, refined.mu, q.mu), torch.where(rows, refined.rho, q.rho)
+    )
+
+
+def misfit_slope(c: Context, denoiser: Denoiser, xs: Image) -> Image:
+    """Return the gradient of -log l(y | D(xs, s)) by xs, image by image."""
+    with torch.enable_grad():
+        xs = xs.requires_grad_()
+        loss = -c.likelihood.log_prob(denoiser(xs, c.s)).sum()
+        (slope,) = torch.autograd.grad(loss, xs)
+    return slope

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -17,6 +17,9 @@ from lavps_cli.errors import UsageError
 
 KEPT_PIXELS = 2**17
 """Of so many pixels of windows the network's activations are kept for the gradient."""
+CALL_PIXELS = 2**18
+"""Of so many pixels windows go through the network together, and one window in any case: what the
+network holds of them, at 7 kB a pixel for a gradient, bounds the memory of pictures of any size."""
 
 
 def window_starts(length: int, tile: int, overlap: int) -> list[int]:
@@ -52,7 +55,8 @@ def blend_windows(
     The fading weights are separable and sum to one at every pixel; a border of the picture does
     not fade. A picture smaller than a window, or whose sides are not multiples of `multiple` when
     taken at once, is continued by reflection at the right and at the bottom, and cut back. Memory
-    is bounded: for the gradient, windows beyond KEPT_PIXELS go through the network again.
+    is bounded: windows are views of the picture and are added to the result one call after the
+    other; for the gradient, those beyond KEPT_PIXELS go through the network again.
 
     Args:
         network: Takes (n, c, h, w) to (n, c2, h, w). It is given windows of all pictures of the
@@ -61,42 +65,38 @@ def blend_windows(
         tile: Side of a window; 0 gives the network the whole picture.
         overlap: Least number of pixels that neighbouring windows share.
         multiple: What the sides of the network's input must be multiples of.
-        batch: Windows in one call of the network, or one of each picture where that is more.
+        batch: Windows in one call of the network at most, fewer where CALL_PIXELS say so; but one
+            of each picture in any case.
     """
     _check(tile, overlap, multiple)
-    b, c, height, width = x.shape
+    b, _, height, width = x.shape
     x = _extend(_extend(x, -2, tile, multiple), -1, tile, multiple)
     h, w = x.shape[-2:]
     if tile == 0 or h == w == tile:
         return network(x)[..., :height, :width]
 
     rows, cols = window_starts(h, tile, overlap), window_starts(w, tile, overlap)
-    ys, xs = _pixels(rows, tile, x.device), _pixels(cols, tile, x.device)
-    windows = x.index_select(-2, ys).index_select(-1, xs)
-    windows = windows.view(b, c, len(rows), tile, len(cols), tile).permute(2, 4, 0, 1, 3, 5)
-    chunks = torch.split(windows.reshape(-1, c, tile, tile), max(batch // b, 1) * b)
-    out = torch.cat(_each(network, chunks))
+    down, across = _fade(rows, tile), _fade(cols, tile)
+    places = list(product(range(len(rows)), range(len(cols))))
+    count = max(min(batch, CALL_PIXELS // tile**2) // b, 1)
+    out: Tensor | None = None
+    for first in range(0, len(places), count):
+        part = places[first : first + count]
+        corners = [(rows[i], cols[j]) for i, j in part]
+        pixels = (first + len(part)) * b * tile**2
+        keep = not torch.is_grad_enabled() or pixels <= KEPT_PIXELS
 
-    out = out.view(len(rows), len(cols), b, -1, tile, tile).permute(2, 3, 0, 4, 1, 5)
-    out = out.reshape(b, -1, len(rows) * tile, len(cols) * tile)
-    out = out * _fade(cols, tile).to(out)
-    out = out.new_zeros(*out.shape[:-1], w).index_add(-1, xs, out)
-    out = out * _fade(rows, tile).to(out)[:, None]
-    out = out.new_zeros(*out.shape[:-2], h, w).index_add(-2, ys, out)
+        def seen(x: Image, corners: list[tuple[int, int]] = corners) -> Tensor:
+            return network(torch.cat([x[..., r : r + tile, s : s + tile] for r, s in corners]))
+
+        raw = seen(x) if keep else checkpoint(seen, x, use_reentrant=False)
+        if out is None:
+            out = raw.new_zeros(b, raw.shape[1], h, w)
+        for (i, j), (r, s), each in zip(part, corners, raw.split(b), strict=True):
+            fade = (down[i, :, None] * across[j]).to(each)
+            out[..., r : r + tile, s : s + tile] += each * fade
+    assert out is not None
     return out[..., :height, :width]
-
-
-def _each(network: Callable[[Image], Image], chunks: tuple[Tensor, ...]) -> list[Tensor]:
-    """Return `network` of every chunk of windows."""
-    results: list[Tensor] = []
-    pixels = 0
-    for chunk in chunks:
-        pixels += len(chunk) * chunk.shape[-2] * chunk.shape[-1]
-        if torch.is_grad_enabled() and pixels > KEPT_PIXELS:
-            results.append(checkpoint(network, chunk, use_reentrant=False))
-        else:
-            results.append(network(chunk))
-    return results
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +152,7 @@ def _extend(x: Image, dim: int, tile: int, multiple: int) -> Tensor:
     return x.index_select(dim, torch.minimum(place, 2 * length - 2 - place))
 
 
-def _pixels(starts: list[int], tile: int, device: torch.device) -> Int[Tensor, " p"]:
-    return (torch.tensor(starts)[:, None] + torch.arange(tile)).flatten().to(device)
-
-
-def _fade(starts: list[int], tile: int) -> Float[Tensor, " p"]:
+def _fade(starts: list[int], tile: int) -> Float[Tensor, " n tile"]:
     """Return the weight of every pixel of every window; those of one picture pixel sum to one.
 
     A window rises as a squared sine over what it shares with its neighbour, and never to zero.
@@ -167,8 +163,8 @@ def _fade(starts: list[int], tile: int) -> Float[Tensor, " p"]:
     weight = torch.ones(len(starts), tile, dtype=torch.float64)
     weight[1:] *= rise
     weight[:-1] *= rise.flip(0)
-    place = _pixels(starts, tile, weight.device)
+    place = (torch.tensor(starts)[:, None] + torch.arange(tile)).flatten()
     total = torch.zeros(starts[-1] + tile, dtype=torch.float64).index_add(
         0, place, weight.flatten()
     )
-    return weight.flatten() / total[place]
+    return weight / total[place].view_as(weight)

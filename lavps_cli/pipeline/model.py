@@ -29,7 +29,7 @@ from lavps_cli.weights.checkpoint import digest, read_config
 from lavps_cli.weights.index import beside_of, resolve
 from lavps_cli.weights.starts import Starts, load_starts
 
-WHOLE_PIXELS = 1_100_000
+WHOLE_PIXELS = 2**19
 """A local network takes pictures up to this size at once."""
 LOCAL_TILE, LOCAL_OVERLAP = 512, 64
 

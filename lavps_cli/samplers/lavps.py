@@ -239,7 +239,7 @@ def lavps(
             start = initialise(  # lines 8-16
                 c, denoiser, inference if late else None, noise, compared
             )
-            accepted = told(start)
+            accepted, taken = told(start), start.accepted
             if accepted is not None:
                 runs = [run + 1 if each else 0 for run, each in zip(runs, accepted, strict=True)]
             num_grad = num_grad_steps(options, late, accepted)
@@ -248,13 +248,15 @@ def lavps(
                 num_steps=num_grad, lr=rate(options, accepted), coordinates=options.coordinates,
             )  # fmt: skip
             xs, x0 = descend(start, q, num_grad, c, denoiser, options, noise)  # lines 20-21
+            del c, start, q  # Of a large picture, nothing is kept that is not needed.
             if options.renoise == "bridge":  # line 22
                 xt = bridge_between(schedule, xs, xt_next, s, t, t_next).sample(noise)
             else:
                 xt = forward_kernel(schedule, xs, s, t).sample(noise)
+            del xs
         finite.append(x0.isfinite().all())
         if xt.device.type == "cpu" or k == 2:  # Elsewhere it would keep the device waiting.
             check_steps(finite, done + 1)
         if on_step is not None:
-            on_step(Step(num_steps - k, num_steps - 2, x0, xt, start.accepted))
+            on_step(Step(num_steps - k, num_steps - 2, x0, xt, taken))
     return x0  # line 25

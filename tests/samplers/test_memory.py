@@ -1,0 +1,77 @@
+"""How many pictures a step holds at once: what bounds the size of a photograph."""
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from lavps_cli.core.gaussian import DiagonalGaussian
+from lavps_cli.core.likelihood import Likelihood
+from lavps_cli.core.noise import Noise
+from lavps_cli.core.schedule import Flow
+from lavps_cli.core.types import Image, Time
+from lavps_cli.core.variational import Context
+from lavps_cli.models.tiled import blend_windows
+from lavps_cli.operators.denoising import Denoising
+from lavps_cli.samplers.lavps import LavpsOptions, lavps
+
+CPU, SIDE = torch.device("cpu"), 256
+PICTURE = 3 * SIDE * SIDE * 4
+
+
+class Halving:
+    """A prior that holds nothing but its result."""
+
+    schedule = Flow()
+
+    def __call__(self, xt: Image, t: Time) -> Image:
+        return 0.5 * xt
+
+
+def predicting(c: Context) -> DiagonalGaussian:
+    return DiagonalGaussian(c.bridge.mu + 0.1, 0.9 * c.bridge.rho)
+
+
+def peak(profiled: profile) -> float:
+    """Return the most that was held at once, in pictures."""
+    held = most = 0
+    for event in profiled.profiler.kineto_results.events():  # type: ignore[union-attr]
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most / PICTURE
+
+
+def memory() -> profile:
+    return profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+
+
+@pytest.mark.parametrize(("grad_steps", "predicted", "most"), [(0, True, 14.5), (2, False, 20.5)])
+def test_a_step_holds_so_many_pictures(grad_steps: int, predicted: bool, most: float) -> None:
+    options = LavpsOptions(
+        num_steps=5, grad_steps_start=grad_steps, grad_steps_end=grad_steps, switch_ratio=0.0
+    )
+    likelihood = Likelihood(torch.zeros(1, 3, SIDE, SIDE), Denoising(), 0.1)
+    with memory() as profiled:
+        lavps(
+            Halving(), likelihood, options, shape=(1, 3, SIDE, SIDE), noise=Noise([0], CPU),
+            inference=predicting if predicted else None,
+        )  # fmt: skip
+    assert 4 < peak(profiled) < most
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_windows_do_not_gather(gradient: bool) -> None:
+    """A network that holds 20 pictures of its input holds them of a few windows at a time."""
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(20):
+            x = x.sin()
+        return x
+
+    x = torch.zeros(1, 3, SIDE, SIDE, requires_grad=gradient)
+    with memory() as profiled:
+        out = blend_windows(network, x, tile=64, overlap=8, multiple=1, batch=1)
+        if gradient:
+            out.sum().backward()
+    # The first windows are kept for the gradient (KEPT_PIXELS): they are all of so small a picture.
+    assert 1 < peak(profiled) < (45 if gradient else 4)
