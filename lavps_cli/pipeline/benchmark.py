@@ -203,7 +203,7 @@ class _Run:
         self, budgets: Sequence[float], request: BenchmarkRequest, limit: float
     ) -> tuple[list[Chosen], Left]:
         """Choose settings, measure them on the test images, and return both."""
-        speeds = {each.name: self.means.speed(each) for each in self.contenders if budgets}
+        speeds = {each.name: self.means.speed(each) for each in self.contenders}
         chosen: list[Chosen] = []
         if not budgets:
             chosen = [
