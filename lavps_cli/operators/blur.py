@@ -16,6 +16,8 @@ from lavps_cli.errors import DataError, UsageError
 
 FLOOR = 1e-3
 """To `spectral`, frequencies weaker than this share of the strongest are not there."""
+CHANNELS_TOGETHER = 2**22
+"""Numbers of a picture from which the iterations of `ridge` solve for one channel at a time."""
 Boundary: TypeAlias = Literal["circular", "reflect", "replicate", "valid"]
 Planes: TypeAlias = Float[Tensor, "... _h _w"]
 
@@ -78,7 +80,17 @@ class Blur:
         if self.boundary == "circular":
             z = inverse(_computable(y))
         else:
-            z = _solution(matrix, inverse, _computable(y), self.tolerance, self.num_iterations)
+            # The iterations hold ten times what they solve for: of large pictures a channel each.
+            count = 1 if y[0].numel() > CHANNELS_TOGETHER else y.shape[-3]
+            z = torch.cat(
+                [
+                    _solution(
+                        matrix, inverse, _computable(part), self.tolerance, self.num_iterations
+                    )
+                    for part in torch.split(y, count, -3)
+                ],
+                -3,
+            )
         return convolution.adjoint(z).to(y.dtype)
 
     def spectral(self, gain: Gain, x: Images) -> Images:

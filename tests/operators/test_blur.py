@@ -111,3 +111,14 @@ def test_an_observation_smaller_than_the_kernel_is_refused_where_it_cannot_be() 
 def test_an_even_kernel_is_refused() -> None:
     with pytest.raises(DataError, match="4 x 3 pixels"):
         Blur(torch.ones(3, 4), "valid")
+
+
+@pytest.mark.parametrize("boundary", ["valid", "reflect"])
+def test_channel_by_channel_it_solves_for_the_same(
+    monkeypatch: pytest.MonkeyPatch, boundary: Boundary
+) -> None:
+    y = torch.randn(2, 3, 12, 14, generator=torch.Generator().manual_seed(0))
+    A = Blur(box_kernel(5), boundary)
+    together = A.ridge(y, 0.1)
+    monkeypatch.setattr("lavps_cli.operators.blur.CHANNELS_TOGETHER", 0)
+    assert torch.equal(A.ridge(y, 0.1), together)
