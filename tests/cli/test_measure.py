@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,9 @@ def test_too_little_time_gives_every_cell_one_image(
 def test_budgets_choose_by_validation(
     lavps: Lavps, lines: Lines, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog, "STEPS", (4, 6))
+    for name in ("lavps", "mgdm"):
+        few = replace(catalog.SAMPLERS[name], steps=(4, 6))
+        monkeypatch.setitem(catalog.SAMPLERS, name, few)
     given = [a for a in arguments if a not in ("-O", "num_steps=4")]
     result = lavps("benchmark", *given, "--budget", "20s", "--budget", "0.00001s", "--json")
     assert result.exit_code == 8  # Nothing fits into the second.
@@ -328,7 +331,9 @@ def test_budget_without_a_calibration_probes(
     lavps: Lavps, photos: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
-    monkeypatch.setattr(catalog, "STEPS", (4, 6))
+    for name in ("lavps", "mgdm"):
+        few = replace(catalog.SAMPLERS[name], steps=(4, 6))
+        monkeypatch.setitem(catalog.SAMPLERS, name, few)
     result = lavps(
         "restore", sorted(photos.iterdir())[0], "--kernel", "3", "--model", model_folder,
         "--device", "cpu", "--budget", "60s", "-v", "-o", tmp_path / "out.png",
