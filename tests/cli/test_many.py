@@ -211,7 +211,7 @@ def test_a_manifest_is_checked_before_anything_is_done(restore: Lavps, album: Pa
         '{"input": "p1.png", "sede": 7}': "Did you mean seed?",
         '{"input": "p9.png"}': "No such file",
         "not json": "no JSON",
-        '{"input": "p1.png", "scale": 5}': "--scale 5",
+        '{"input": "p1.png", "scale": 17}': "--scale 17",
         '{"input": "p1.png", "option": ["num_stepps=3"]}': "num_stepps",
         '{"input": "p1.png", "device": "cpu"}': "",
     }
