@@ -21,6 +21,11 @@ def bundled_models() -> Path:
     return packaged if packaged.is_dir() else package.parent / "weights"
 
 
+def models_in(folder: Path) -> dict[str, Path]:
+    """Return the folders below one that hold a model, by name."""
+    return {path.parent.name: path.parent for path in sorted(folder.glob("*/config.json"))}
+
+
 def config_folder() -> Path:
     """Return the folder of the user's own settings, below $XDG_CONFIG_HOME."""
     return _home("XDG_CONFIG_HOME", ".config")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lavps_cli import catalog
-from lavps_cli.cli import params
+from lavps_cli.cli import measuring, params
 from lavps_cli.cli.engine import ActorGpus, Actors, EngineOption, RayAddress
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import json_line
@@ -53,10 +53,10 @@ def benchmark(
             help="Operators out of distribution; auto: those that belong to the tasks.",
         ),
     ] = "auto",
-    dataset: params.BenchData = "builtin",
-    output: params.RunFolder = "runs/benchmark",
-    images: params.BenchImages = None,
-    size: params.BenchSize = 128,
+    dataset: measuring.BenchData = "builtin",
+    output: measuring.RunFolder = "runs/benchmark",
+    images: measuring.BenchImages = None,
+    size: measuring.BenchSize = 128,
     methods: Annotated[
         str,
         option(
@@ -80,8 +80,8 @@ def benchmark(
         ),
     ] = 0,
     seed: params.Seed = 0,
-    metrics: params.Metrics = "psnr,ssim,lpips",
-    own_metrics: params.OwnMetrics = None,
+    metrics: measuring.Metrics = "psnr,ssim,lpips",
+    own_metrics: measuring.OwnMetrics = None,
     model: params.ModelName = "default",
     inference: params.InferenceName = None,
     label: params.Label = None,
@@ -105,7 +105,7 @@ def benchmark(
     save_pictures: Annotated[
         bool, option(OUTPUT, "--save-pictures", help="Of all test images, not of the first three.")
     ] = False,
-    html: params.Html = None,
+    html: measuring.Html = None,
     compare: Annotated[
         str | None,
         unset(OUTPUT, "--compare", metavar="DIR", help="Tell what is better than in that run."),

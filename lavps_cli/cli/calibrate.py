@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lavps_cli import catalog
-from lavps_cli.cli import params
+from lavps_cli.cli import measuring, params
 from lavps_cli.cli.engine import ActorGpus, Actors, EngineOption, RayAddress
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import json_line
@@ -32,7 +32,7 @@ def calibrate_speedup(
             help=f"{', '.join(catalog.BENCHMARKS)}, or a family as `lavps train --operators`.",
         ),
     ] = "deblur",
-    dataset: params.BenchData = "builtin",
+    dataset: measuring.BenchData = "builtin",
     grid: Annotated[
         str,
         option(
@@ -42,12 +42,12 @@ def calibrate_speedup(
             help="Settings that are swept; paper: 96 a method. A file holds a JSON list.",
         ),
     ] = "quick",
-    output: params.RunFolder = "runs/calibration",
-    images: params.BenchImages = None,
+    output: measuring.RunFolder = "runs/calibration",
+    images: measuring.BenchImages = None,
     validation: Annotated[
         int, option(params.DATA, "--validation", min=2, help="Images that the grid is swept on.")
     ] = 32,
-    size: params.BenchSize = 128,
+    size: measuring.BenchSize = 128,
     seed: params.Seed = 0,
     metric: Annotated[
         str | None,
@@ -111,7 +111,7 @@ def calibrate_speedup(
         str | None,
         unset(OUTPUT, "--plot", metavar="FILE.png|svg", help="Draw the fronts."),
     ] = None,
-    html: params.Html = None,
+    html: measuring.Html = None,
     config: params.Config = None,
     as_json: params.Json = False,
     progress: params.Progress = "auto",

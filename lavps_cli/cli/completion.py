@@ -9,19 +9,14 @@ from pathlib import Path
 import typer
 
 from lavps_cli import catalog
-from lavps_cli.folders import bundled_models, data_folder
+from lavps_cli.folders import bundled_models, data_folder, models_in
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 
 
 def models() -> list[str]:
     """Return the names of models: bundled, imported, and of the Hub's cache."""
-    here = [
-        path.parent.name
-        for folder in (bundled_models(), data_folder("models"))
-        for path in sorted(folder.glob("*/config.json"))
-    ]
-    return ["default", *here, *_cached()]
+    return ["default", *models_in(bundled_models()), *models_in(data_folder("models")), *_cached()]
 
 
 def inference_models() -> list[str]:

@@ -103,5 +103,4 @@ def degrade(
     )
     with Terminal("none", quiet=quiet, verbose=verbose) as terminal:
         outcomes = degrade_files(request, terminal, Pipes(read_stdin, write_stdout))
-        ended = "\0" if print0 else "\n"
-        raise typer.Exit(report(outcomes, terminal, as_json=as_json, ended=ended))
+        raise typer.Exit(report(outcomes, terminal, as_json=as_json, print0=print0))

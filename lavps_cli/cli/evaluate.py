@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lavps_cli.cli import params
+from lavps_cli.cli import measuring, params
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import json_line
 from lavps_cli.cli.params import MOST_USED, option
@@ -22,8 +22,8 @@ lavps evaluate out.png reference.png --metrics psnr --json
 def evaluate(
     restored: Annotated[str, typer.Argument(metavar="OUT", help="A picture, or a folder.")],
     reference: Annotated[str, typer.Argument(metavar="REF", help="The same, clean.")],
-    metrics: params.Metrics = "psnr,ssim,lpips",
-    own_metrics: params.OwnMetrics = None,
+    metrics: measuring.Metrics = "psnr,ssim,lpips",
+    own_metrics: measuring.OwnMetrics = None,
     resize: Annotated[
         bool, option(MOST_USED, "--resize", help="Scale restored pictures to their references.")
     ] = False,

@@ -22,7 +22,7 @@ def report(
     terminal: Terminal,
     *,
     as_json: bool,
-    ended: str = "\n",
+    print0: bool = False,
     document: str | None = None,
 ) -> int:
     """Tell every outcome as it comes and return the exit code.
@@ -31,7 +31,7 @@ def report(
         outcomes: Of the pictures.
         terminal: For what is no result.
         as_json: Whether stdout gets objects, else paths.
-        ended: What comes after a path.
+        print0: Whether NUL comes after a path, not the end of a line.
         document: File for everything, written at the end.
 
     Raises:
@@ -55,7 +55,7 @@ def report(
             json_line(outcome.told)
         elif not isinstance(outcome, Failure):
             if outcome.status == "ok" and outcome.output != "-":
-                typer.echo(outcome.output + ended, nl=False)
+                typer.echo(outcome.output + ("\0" if print0 else "\n"), nl=False)
                 sys.stdout.flush()
             elif outcome.status == "planned":
                 terminal.note(f"{outcome.input} -> {outcome.output}: {outcome.plan}")

@@ -179,7 +179,6 @@ def restore(
     )
     with Terminal(progress, quiet=quiet, verbose=verbose) as terminal:
         outcomes = restore_files(request, terminal, Pipes(read_stdin, write_stdout))
-        ended = "\0" if print0 else "\n"
         raise typer.Exit(
-            report(outcomes, terminal, as_json=as_json, ended=ended, document=report_file)
+            report(outcomes, terminal, as_json=as_json, print0=print0, document=report_file)
         )

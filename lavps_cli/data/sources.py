@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from lavps_cli.data.known import KNOWN, Known, SplitName
 from lavps_cli.errors import UsageError, WeightsError, suggestion
+from lavps_cli.storage.names import is_hidden, natural
 from lavps_cli.storage.places import Place, is_url, located
 from lavps_cli.storage.remote import Remote
 
@@ -93,15 +94,12 @@ def _from_url(text: str) -> Source:
             return _from_files(text, _natural(found.glob(f"{tail}*{pattern}")))
         (found,) = shards
         assert isinstance(found, Remote)
-        return _from_files(text, _natural([each for each in found.below() if _seen(each, found)]))
+        seen = [each for each in found.below() if not is_hidden(each.relative_to(found))]
+        return _from_files(text, _natural(seen))
     except OSError as error:
         raise WeightsError(
             f"--dataset {text}: {error.strerror or error}.", "Check the URL and the credentials."
         ) from error
-
-
-def _seen(each: Remote, folder: Remote) -> bool:
-    return not any(part.startswith(".") for part in each.relative_to(folder).parts)
 
 
 def _missing(text: str) -> WeightsError:
@@ -138,17 +136,13 @@ def _walk(folder: Path) -> list[Path]:
         [
             path
             for path in folder.rglob("*")
-            if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+            if path.is_file() and not is_hidden(path.relative_to(folder))
         ]
     )
 
 
 def _natural(paths: Sequence[P]) -> list[P]:
-    def key(path: P) -> list[tuple[int, int | str]]:
-        parts = re.split(r"(\d+)", str(path))
-        return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
-
-    return sorted(paths, key=key)
+    return sorted(paths, key=lambda path: natural(str(path)))
 
 
 def _from_files(name: str, paths: Sequence[Place]) -> Source:

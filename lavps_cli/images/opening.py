@@ -11,6 +11,7 @@ from PIL import ImageFile, UnidentifiedImageError
 
 from lavps_cli.errors import DataError
 from lavps_cli.images.deep import UnsupportedError
+from lavps_cli.images.sniffing import HEIF_BRANDS
 from lavps_cli.storage.failures import UnreachableError
 from lavps_cli.storage.places import Place
 from lavps_cli.storage.remote import Remote
@@ -21,7 +22,6 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False
 _READ = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000", "HEIF")
 """Of Pillow's plugins; the others cut depths unseen, guess, or start programs."""
 _MOST_BYTES = 1 << 32
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def open_image(
         UnidentifiedImageError: It is none of the known kinds.
     """
     brands = content[8:64]
-    if content[4:8] == b"ftyp" and brands[:4] in _HEIF_BRANDS and b"avif" not in brands:
+    if content[4:8] == b"ftyp" and brands[:4] in HEIF_BRANDS and b"avif" not in brands:
         _take_heif(name)
     PillowImage.init()
     file = PillowImage.open(

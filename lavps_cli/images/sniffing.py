@@ -15,7 +15,8 @@ _STARTS = (
     b"\xff\x4f\xff\x51",
     b"\x93NUMPY",
 )
-_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_BRANDS = (b"avif", b"avis", *HEIF_BRANDS)
 _HEAD = 32
 
 

@@ -3,8 +3,7 @@
 import json
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -29,7 +28,7 @@ from lavps_cli.pipeline.results import Listener, Progress, Said
 from lavps_cli.pipeline.sampling import sampler_options
 from lavps_cli.pipeline.set_metrics import CMMD, Cmmd, told
 from lavps_cli.pipeline.settings import Speed, ladder, trained_ratio, units, within
-from lavps_cli.pipeline.swept import Means, Site, means_here, means_of, workers
+from lavps_cli.pipeline.swept import Means, Site, opened
 from lavps_cli.pipeline.thresholds import Entry, check_thresholds, failed_cells, parse_threshold
 from lavps_cli.storage.places import Place, located
 from lavps_cli.training.families import Family
@@ -93,7 +92,8 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
         )
     output = located(request.output)
     book = Book(output / RECORDS)
-    with _opened(request, metrics, listener) as (site, means):
+    open_here = partial(_told_site, metrics, listener)
+    with opened(request, open_here, _worker, listener) as (site, means, _):
         bench = site.bench
         run = _Run(bench, book, families, site.contenders, listener, until, means, request.settings)
         chosen, left = run.cells(budgets, request, limit)
@@ -121,24 +121,6 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
     return result
 
 
-@contextmanager
-def _opened(
-    request: BenchmarkRequest, metrics: Sequence[ImageMetric], listener: Listener
-) -> Iterator[tuple[Site, Means]]:
-    """Open what measures, here or on a cluster."""
-    if request.spread.engine == "local":
-        site = _site(request, metrics, listener)
-        _tell_of_inference(site, listener)
-        yield site, means_here(request.size)
-        return
-    here = replace(request, compute=replace(request.compute, device="cpu", dtype="fp32"))
-    site = _site(here, metrics, listener)
-    _tell_of_inference(site, listener)
-    with workers(request.spread, request.compute, partial(_worker, request), listener) as crew:
-        bench = replace(site.bench, elsewhere=crew.where)
-        yield replace(site, bench=bench), means_of(crew)
-
-
 def _worker(request: BenchmarkRequest) -> Site:
     return _site(request, _metrics(request), Said())
 
@@ -161,10 +143,15 @@ def _site(request: BenchmarkRequest, metrics: Sequence[ImageMetric], listener: L
     return Site(bench, contenders)
 
 
-def _tell_of_inference(site: Site, listener: Listener) -> None:
+def _told_site(
+    metrics: Sequence[ImageMetric], listener: Listener, request: BenchmarkRequest
+) -> Site:
+    """Return the site of this process, and tell what it lacks."""
+    site = _site(request, metrics, listener)
     for each in site.contenders:
         if each.method == "lavps" and each.weights.inference_folder is None:
             listener.warn(f"there is no inference model for {each.weights.name}; lavps is mgdm.")
+    return site
 
 
 def _names(request: BenchmarkRequest) -> list[str]:

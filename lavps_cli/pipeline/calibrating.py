@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -16,7 +15,7 @@ from lavps_cli.pipeline.model import open_weights, use_threads
 from lavps_cli.pipeline.requests import CalibrationRequest
 from lavps_cli.pipeline.results import Listener, Said
 from lavps_cli.pipeline.sweep import Group, Measured, measure_group
-from lavps_cli.pipeline.swept import Means, Site, family_of, means_here, means_of, workers
+from lavps_cli.pipeline.swept import Means, Site, family_of, opened
 from lavps_cli.storage.places import located
 
 METHODS = ("mgdm", "lavps")
@@ -27,19 +26,14 @@ _MeasureGroups: TypeAlias = Callable[[Iterable[Group]], Iterator[tuple[Group, Me
 def opened_bench(
     request: CalibrationRequest, metric: ImageMetric, listener: Listener
 ) -> Iterator[tuple[Bench, Means, _MeasureGroups | None]]:
-    """Open what measures, here or on a cluster."""
-    if request.spread.engine == "local":
-        bench = _site(request, metric, listener).bench
-        yield bench, means_here(request.size), None
-        return
-    here = replace(request, compute=replace(request.compute, device="cpu", dtype="fp32"))
-    bench = _site(here, metric, listener).bench
-    with workers(request.spread, request.compute, partial(_worker, request), listener) as crew:
-        yield (
-            replace(bench, elsewhere=crew.where),
-            means_of(crew),
-            lambda groups: crew.run(groups, _measured),
-        )
+    """Open what measures, here or on a cluster; None measures groups here."""
+
+    def open_here(request: CalibrationRequest) -> Site:
+        return _site(request, metric, listener)
+
+    with opened(request, open_here, _worker, listener) as (site, means, crew):
+        measure = None if crew is None else partial(crew.run, do=_measured)
+        yield site.bench, means, measure
 
 
 def _worker(request: CalibrationRequest) -> Site:

@@ -23,7 +23,7 @@ from lavps_cli.pipeline.overlap import WINDOW, InWork, batches
 from lavps_cli.pipeline.paths import STDIO
 from lavps_cli.pipeline.pool import Cluster, Done, Lost, cluster_of, connect, pooled, with_gpus
 from lavps_cli.pipeline.requests import Restoration
-from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes, Progress, Said
+from lavps_cli.pipeline.results import FILES_ONLY, Failure, Listener, Outcome, Pipes, Progress, Said
 from lavps_cli.pipeline.runner import Run, fit, pixels_of
 from lavps_cli.pipeline.streaming import Check, Plan, Prints, plan_jobs
 from lavps_cli.storage.places import Place
@@ -152,7 +152,7 @@ class Worker:
 
     def _run(self, task: Task, said: Said) -> Run:
         return _Run(
-            self.request, task, said, Pipes(read=bytes, write=_nothing), self.weights,
+            self.request, task, said, FILES_ONLY, self.weights,
             self.journals, costs=self.costs, options=self.options, of_all=self.inputs,
         )  # fmt: skip
 
@@ -164,10 +164,6 @@ class _Run(Run):
     @property
     def inputs(self) -> Container[Place]:
         return self.of_all
-
-
-def _nothing(content: bytes) -> None:
-    raise AssertionError("results of a cluster go to files")
 
 
 class _Keeper:

@@ -1,6 +1,6 @@
 """`lavps degrade`: clean pictures in, damaged ones with a record of the damage out."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from lavps_cli.images.writing import encode, with_writable_metadata, write_atomi
 from lavps_cli.options import parse_pixels
 from lavps_cli.pipeline.damage import Degraded, degrade_picture, required_task
 from lavps_cli.pipeline.degradation import check_problem
-from lavps_cli.pipeline.inputs import find_sources
+from lavps_cli.pipeline.inputs import are_several, find_sources
 from lavps_cli.pipeline.job import Source
 from lavps_cli.pipeline.naming import Named, settled
 from lavps_cli.pipeline.paths import (
@@ -48,8 +48,7 @@ def degrade_files(
     parse_pixels(request.max_pixels)
     task = required_task(request.problem)
     sources = _sources(request, listener, pipes)
-    several = len(sources) > 1 or any(source.root is not None for source in sources)
-    output = with_folder(request.output, several=several)
+    output = with_folder(request.output, several=are_several(sources))
     inputs = tuple(source.path for source in sources)
     request = replace(request, inputs=inputs, output=output)
     check_outputs(request.inputs, request.output.output, 1)
@@ -60,12 +59,13 @@ def degrade_files(
             raise UsageError("--save-mask is for --task inpaint.", "Leave it out.")
         check_outputs(request.inputs, request.save_mask, 1, option="--save-mask")
     claimed: dict[Place, str] = {}
+    places = places_of(inputs)
     # Whatever the inputs are, the results are PNG.
     output = replace(output, format="png")
     named = [Named(source, output, TEMPLATE, task, request.seed) for source in sources]
     for source in (each.source for each in settled(named)):
         try:
-            yield _one(source, request, listener, pipes, claimed)
+            yield _one(source, request, listener, pipes, claimed, places)
         except LavpsError as error:
             yield Failure(input=source.path, error=error)
             if request.fail_fast:
@@ -84,6 +84,7 @@ def _one(
     listener: Listener,
     pipes: Pipes,
     claimed: dict[Place, str],
+    inputs: Container[Place],
 ) -> Result:
     source = named.path
     name = name_of(source)
@@ -114,7 +115,6 @@ def _one(
         stem=named.stem,
     )
     output = str(targets.files[0]) if targets.files else STDIO
-    inputs = places_of(request.inputs)
     if not claim(targets, source, request.output.existing, claimed, inputs):
         listener.detail(f"{name}: {output} exists, skipped")
         return Result(status="skipped", input=source, output=output, task=task)

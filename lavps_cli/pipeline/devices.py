@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 from lavps_cli.errors import DeviceError, LavpsError, UsageError
 from lavps_cli.pipeline.job import Job
 from lavps_cli.pipeline.model import devices, pick_device
+from lavps_cli.pipeline.paths import STDIO
 from lavps_cli.pipeline.requests import Restoration
-from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes, Progress
+from lavps_cli.pipeline.results import FILES_ONLY, Failure, Listener, Outcome, Pipes, Progress
 
 _POLL = 0.5
 _OUTCOME, _ERROR, _END = "outcome", "error", "end"
@@ -54,7 +55,7 @@ def on_devices(
     assert request.gpus is not None
     if request.compute.device != "auto":
         raise UsageError("--gpus and --device both choose devices.", "Give one of them.")
-    if any(job.source.path == "-" for job in jobs):
+    if any(job.source.path == STDIO for job in jobs):
         raise UsageError("--gpus is for files, not for stdin.", "Leave it out.")
     names = chosen_devices(request.gpus)[: len(jobs)]
     context = multiprocessing.get_context("spawn")
@@ -142,9 +143,8 @@ def _work(
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends this process.
     signal.signal(signal.SIGTERM, _terminated)
-    pipes = Pipes(read=bytes, write=_nothing)
     try:
-        for outcome in work(request, jobs, _Messages(index, queue), pipes):
+        for outcome in work(request, jobs, _Messages(index, queue), FILES_ONLY):
             queue.put((index, _OUTCOME, outcome))
             if os.getppid() != parent:
                 return
@@ -155,7 +155,3 @@ def _work(
 
 def _terminated(number: int, frame: object) -> NoReturn:
     raise SystemExit(0)
-
-
-def _nothing(content: bytes) -> None:
-    raise AssertionError("results of several devices go to files")

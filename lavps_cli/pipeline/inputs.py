@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from glob import glob, has_magic
 from pathlib import Path, PurePath
@@ -15,6 +15,7 @@ from lavps_cli.pipeline.job import Source
 from lavps_cli.pipeline.paths import STDIO
 from lavps_cli.pipeline.requests import Selection
 from lavps_cli.pipeline.results import Listener, Pipes
+from lavps_cli.storage.names import is_hidden, natural
 from lavps_cli.storage.places import is_url, located
 from lavps_cli.storage.remote import Remote
 
@@ -49,6 +50,11 @@ def find_sources(
     return list(found.values())[: select.limit]
 
 
+def are_several(sources: Sequence[Source]) -> bool:
+    """Return whether inputs are more than one picture, or whatever a folder holds."""
+    return len(sources) > 1 or any(source.root is not None for source in sources)
+
+
 def share(select: Selection) -> tuple[int, int]:
     """Return which share of how many `--shard i/n` asks for, from 0.
 
@@ -61,12 +67,6 @@ def share(select: Selection) -> tuple[int, int]:
             f"--shard {select.shard}: expected i/n, from 1/n to n/n.", "For example:  --shard 1/4"
         )
     return int(match[1]) - 1, int(match[2])
-
-
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """Return a key that sorts `a2` before `a10`."""
-    parts = re.split(r"([0-9]+)", text)
-    return [(0, int(p), p) if p.isascii() and p.isdigit() else (1, 0, p) for p in parts if p]
 
 
 def _check(select: Selection) -> None:
@@ -180,23 +180,21 @@ def in_store(place: Remote, select: Selection, listener: Listener) -> Iterator[S
             first = next(i for i, part in enumerate(parts) if has_magic(part))
             folder = Remote(place.scheme, "/".join(parts[:first]))
             found = folder.glob("/".join(parts[first:]))
-            matches = sorted((str(e) for e in found if not _is_hidden(e, folder)), key=natural)
+            matches = sorted(
+                (str(e) for e in found if not is_hidden(e.relative_to(folder))), key=natural
+            )
             yield from map(Source, matches or [str(place)])
         elif _is_called_picture(place) or not place.is_dir():
             yield Source(str(place))
         else:
             below = place.below(recursive=select.recursive)
             below.sort(key=lambda each: natural(each.key))
-            seen = [each for each in below if not _is_hidden(each, place)]
+            seen = [each for each in below if not is_hidden(each.relative_to(place))]
             yield from chosen(place, seen, _is_called_picture, select, listener)
     except OSError as error:
         raise DataError(
             f"{place} cannot be listed: {error.strerror}.", "Check the URL and the credentials."
         ) from error
-
-
-def _is_hidden(each: Remote, folder: Remote) -> bool:
-    return any(part.startswith(".") for part in each.relative_to(folder).parts)
 
 
 def _is_called_picture(place: Remote) -> bool:

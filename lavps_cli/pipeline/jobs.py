@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lavps_cli.pipeline.degradation import implied_task
-from lavps_cli.pipeline.inputs import find_sources, share
+from lavps_cli.pipeline.inputs import are_several, find_sources, share
 from lavps_cli.pipeline.job import Job, Source
 from lavps_cli.pipeline.journal import NAME
 from lavps_cli.pipeline.manifest import checked, read_manifest
@@ -61,8 +61,8 @@ def _named(
     if not request.inputs and request.select.files_from is None:
         check_outputs((), request.output.output, 1)
     sources = find_sources(request.inputs, request.select, listener, pipes)
-    several = len(sources) > 1 or any(source.root is not None for source in sources)
-    request = replace(request, output=with_folder(request.output, several=several))
+    output = with_folder(request.output, several=are_several(sources))
+    request = replace(request, output=output)
     if sources:
         check(replace(request, inputs=tuple(source.path for source in sources)))
     return [Job(source=source, request=request) for source in sources]

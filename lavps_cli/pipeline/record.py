@@ -109,10 +109,8 @@ def _record(text: str, size: tuple[int, int]) -> Record:
         raise ValueError("the picture has been resized since")
     scale = downsample = kernel = boundary = mask = None
     if task == "sr":
-        scale, downsample = (
-            _integer(entries["scale"], min(SCALES), max(SCALES)),
-            entries["downsample"],
-        )
+        scale = _integer(entries["scale"], min(SCALES), max(SCALES))
+        downsample = entries["downsample"]
         if downsample not in get_args(DownsampleName):
             raise ValueError("unknown reduction")
     if task == "deblur":

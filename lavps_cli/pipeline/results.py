@@ -143,6 +143,14 @@ class Pipes:
     write: Callable[[bytes], None]
 
 
+def _refused(content: bytes) -> None:
+    raise AssertionError("results of other processes go to files")
+
+
+FILES_ONLY = Pipes(read=bytes, write=_refused)
+"""Of a worker, which has no standard input or output."""
+
+
 class Summary:
     """The outcomes of one command, counted."""
 

@@ -25,13 +25,14 @@ from lavps_cli.pipeline.pool import (
     pooled,
     with_gpus,
 )
-from lavps_cli.pipeline.requests import Compute, Spread
+from lavps_cli.pipeline.requests import BenchmarkRequest, CalibrationRequest, Compute, Spread
 from lavps_cli.pipeline.results import Listener
 from lavps_cli.pipeline.settings import Speed, probe
 from lavps_cli.training.families import Family, parse_families
 
 T = TypeVar("T")
 R = TypeVar("R")
+Q = TypeVar("Q", BenchmarkRequest, CalibrationRequest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +121,30 @@ def workers(
 
 def _where(site: Site, _: None) -> Where:
     return site.bench.where
+
+
+@contextmanager
+def opened(
+    request: Q,
+    open_here: Callable[[Q], Site],
+    open_there: Callable[[Q], Site],
+    listener: Listener,
+) -> Iterator[tuple[Site, "Means", Workers | None]]:
+    """Open what measures: this process, or the workers of a cluster.
+
+    Args:
+        request: What is asked, of a sweep.
+        open_here: Opens the site of this process, which keeps the records in any case.
+        open_there: Opens that of a worker.
+        listener: Told of losses.
+    """
+    if request.spread.engine == "local":
+        yield open_here(request), means_here(request.size), None
+        return
+    compute = replace(request.compute, device="cpu", dtype="fp32")
+    site = open_here(replace(request, compute=compute))
+    with workers(request.spread, request.compute, partial(open_there, request), listener) as crew:
+        yield replace(site, bench=replace(site.bench, elsewhere=crew.where)), means_of(crew), crew
 
 
 @dataclass(frozen=True, eq=False)

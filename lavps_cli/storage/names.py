@@ -1,4 +1,7 @@
-"""Names of objects that may be followed."""
+"""Names: which may be followed, which are hidden, and their order."""
+
+import re
+from pathlib import PurePath
 
 from lavps_cli.errors import UsageError
 
@@ -26,3 +29,14 @@ def fault(key: str) -> str | None:
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in key):
         return "its name has control characters"
     return None
+
+
+def is_hidden(tree: PurePath) -> bool:
+    """Return whether a file, told by its path below a folder, or a folder above it is hidden."""
+    return any(part.startswith(".") for part in tree.parts)
+
+
+def natural(text: str) -> tuple[list[tuple[int, int | str]], str]:
+    """Return a key that sorts `a2` before `a10`."""
+    parts = re.split(r"(\d+)", text)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], text

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lavps_cli.catalog import WeightsKind
 from lavps_cli.errors import WeightsError
-from lavps_cli.folders import bundled_models, data_folder
+from lavps_cli.folders import bundled_models, data_folder, models_in
 from lavps_cli.storage.places import located
 from lavps_cli.storage.remote import Remote
 from lavps_cli.weights.checkpoint import is_ours
@@ -17,16 +17,12 @@ DEFAULT = "natural-64"
 
 def bundled() -> dict[str, Path]:
     """Return the bundled models by name."""
-    return _models_in(bundled_models())
-
-
-def _models_in(folder: Path) -> dict[str, Path]:
-    return {path.parent.name: path.parent for path in sorted(folder.glob("*/config.json"))}
+    return models_in(bundled_models())
 
 
 def imported() -> dict[str, Path]:
     """Return the models that the user imported, by name."""
-    return _models_in(imports_folder())
+    return models_in(imports_folder())
 
 
 def imports_folder() -> Path:

@@ -1,6 +1,9 @@
 import json
 import os
-from collections.abc import Callable
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +66,30 @@ def listed() -> Callable[[Path], list[str]]:
         return sorted(found)
 
     return walk
+
+
+@contextmanager
+def files_end_at(most: int) -> Iterator[None]:
+    """Have files end at so many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.fixture
+def no_large_files() -> Iterator[None]:
+    """Files end at 20 kB."""
+    with files_end_at(20_000):
+        yield
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Files end at 1 kB."""
+    with files_end_at(1000):
+        yield

@@ -1,9 +1,7 @@
 """Places that cannot be read or written, and names that programs stumble over."""
 
 import os
-import resource
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +104,6 @@ def test_a_folder_that_vanishes_meanwhile(
     result = restore(photo, *DENOISE, "-o", out / "x.png")
     assert result.exit_code == 4
     assert "cannot be written" in result.stderr
-
-
-@pytest.fixture
-def no_large_files() -> Iterator[None]:
-    """Files end at 20 kB, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.usefixtures("no_large_files")

@@ -1,12 +1,11 @@
 """Many pictures: folders, lists and manifests, resumed where they stopped, nothing lost."""
 
 import json
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -243,17 +242,6 @@ def test_masks_of_a_folder(restore: Lavps, lines: Lines, album: Path) -> None:
     lacking = restore("album/p10.jpg", "--mask", "masks", "-o", "out/")
     assert lacking.exit_code == 3
     assert "masks/p10.png" in lacking.stderr
-
-
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """Files end at 1 kB, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_disk_that_fills_up(restore: Lavps, album: Path, request: pytest.FixtureRequest) -> None:

@@ -1,8 +1,7 @@
 """Pictures restored on a cluster are those restored here, and none is lost or noted twice."""
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,12 @@ from typer.testing import CliRunner, Result
 from lavps_cli.cli.main import app
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # Ray's own.
+    pytest.mark.usefixtures("cluster"),
+]
 
 Restore = Callable[..., Result]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cluster() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_worker_niceness", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join(__import__("sys").path))
-        import ray
-
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-        yield
-        ray.shutdown()
 
 
 @pytest.fixture

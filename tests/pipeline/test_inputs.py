@@ -10,10 +10,11 @@ from PIL import Image as PillowImage
 
 from lavps_cli.errors import DataError, UsageError
 from lavps_cli.images.sniffing import begins_like_picture
-from lavps_cli.pipeline.inputs import find_sources, natural, share
+from lavps_cli.pipeline.inputs import find_sources, share
 from lavps_cli.pipeline.job import Source
 from lavps_cli.pipeline.requests import Selection
 from lavps_cli.pipeline.results import Pipes, Progress
+from lavps_cli.storage.names import natural
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -12,7 +12,10 @@ from lavps_cli.errors import DeviceError, UsageError
 from lavps_cli.pipeline.pool import Cluster, Done, Lost, connect, pooled, room
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # Ray's own.
+    pytest.mark.usefixtures("cluster"),
+]
 
 
 class Ear:
@@ -27,19 +30,6 @@ class Ear:
         self.heard.append(text)
 
     def progress(self, progress: object) -> None: ...
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cluster() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_worker_niceness", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join(__import__("sys").path))
-        import ray
-
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-        yield
-        ray.shutdown()
 
 
 def results(

@@ -1,8 +1,7 @@
 """Sweeps on a cluster measure what they measure here."""
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,13 @@ from lavps_cli.bench.records import Record, read
 from lavps_cli.cli.main import app
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # Ray's own.
+    pytest.mark.usefixtures("cluster"),
+]
 
 Run = Callable[..., Result]
 RAY = ("--engine", "ray", "--actors", "2")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cluster() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_worker_niceness", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join(__import__("sys").path))
-        import ray
-
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-        yield
-        ray.shutdown()
 
 
 @pytest.fixture
