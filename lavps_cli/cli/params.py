@@ -116,6 +116,15 @@ KernelSeed = Annotated[
     int | None,
     unset(PROBLEM, "--kernel-seed", min=0, help="Which shake is drawn; 0 if not said."),
 ]
+Blind = Annotated[
+    bool,
+    option(
+        MOST_USED,
+        "--blind",
+        help="The blur is unknown: estimate it within --kernel N pixels, and write it as "
+        "{stem}.kernel.png.",
+    ),
+]
 Boundary = Annotated[
     catalog.BoundaryName,
     option(

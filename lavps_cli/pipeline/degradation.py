@@ -13,7 +13,7 @@ from lavps_cli.operators.denoising import Denoising
 from lavps_cli.operators.inpainting import Inpainting
 from lavps_cli.operators.super_resolution import SuperResolution
 from lavps_cli.options import parse_noise
-from lavps_cli.pipeline.kernels import KernelChoice, read_kernel
+from lavps_cli.pipeline.kernels import MAX_SIDE, KernelChoice, read_kernel
 from lavps_cli.pipeline.masks import MaskChoice
 from lavps_cli.pipeline.record import Record
 from lavps_cli.pipeline.requests import Problem
@@ -24,6 +24,7 @@ _FLAGS = {
     "kernel": "deblur",
     "kernel_intensity": "deblur",
     "kernel_seed": "deblur",
+    "blind": "deblur",
     "mask": "inpaint",
     "invert_mask": "inpaint",
     "resize_mask": "inpaint",
@@ -76,6 +77,8 @@ def check_problem(problem: Problem) -> None:
     """
     implied_task(problem)
     parse_noise(problem.noise)
+    if problem.blind:
+        blind_size(problem)
     given_kernel(problem)
 
 
@@ -105,6 +108,11 @@ def implied_task(problem: Problem) -> TaskName | None:
         raise UsageError("--invert-mask and --resize-mask need a mask.", "Add:  --mask FILE")
     if problem.kernel is None and _draw_given(problem):
         raise UsageError("--kernel-intensity and --kernel-seed need a size.", "Add:  --kernel 21")
+    if problem.blind and _draw_given(problem):
+        raise UsageError(
+            "--kernel-intensity and --kernel-seed draw a kernel, --blind estimates it.",
+            "Leave either out.",
+        )
     if problem.scale is not None and problem.scale not in SCALES:
         raise UsageError(
             f"--scale {problem.scale} is not offered.",
@@ -115,6 +123,26 @@ def implied_task(problem: Problem) -> TaskName | None:
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def blind_size(problem: Problem) -> int:
+    """Return the side within which an unknown kernel is estimated.
+
+    Raises:
+        UsageError: It is not given, or is not an odd number of 3 to `MAX_SIDE`.
+    """
+    spec = problem.kernel
+    if spec is None or not spec.isdecimal():
+        raise UsageError(
+            "--blind needs the size within which to look for the kernel.",
+            "For example:  --blind --kernel 21",
+        )
+    if not 3 <= int(spec) <= MAX_SIDE or int(spec) % 2 == 0:
+        raise UsageError(
+            f"--blind --kernel {spec}: not an odd number from 3 to {MAX_SIDE}.",
+            "For example:  --blind --kernel 21",
+        )
+    return int(spec)
 
 
 def given_kernel(problem: Problem) -> KernelChoice | None:

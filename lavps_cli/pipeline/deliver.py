@@ -15,7 +15,7 @@ from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError
 from lavps_cli.images.colour import beyond_srgb, in_own_colours
 from lavps_cli.images.picture import Picture, quantised
-from lavps_cli.images.writing import encode, write_all
+from lavps_cli.images.writing import encode, encode_deep, write_all
 from lavps_cli.pipeline.digest import settings_digest
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.paths import STDIO, Targets
@@ -79,6 +79,9 @@ def deliver(
     alphas = _alphas(finished, len(x), (x.shape[-2], x.shape[-1]))
     files, spread = _spread(finished, request, samples, alphas)
     results = []
+    if targets.kernel is not None and finished.seen.degradation.kernel is not None:
+        values = finished.seen.degradation.kernel.values
+        files[targets.kernel] = encode_deep(values / values.max())
     if targets.compare is not None:
         files[targets.compare] = _comparison(finished.seen, x)
     shared = _about_input(finished, request, weights)
@@ -200,6 +203,8 @@ def _about_input(finished: Finished, request: Restoration, weights: Weights) -> 
     details: dict[str, Any] = {}
     if seen.degradation.kernel is not None:
         details["kernel"] = seen.degradation.kernel.about
+        if finished.targets.kernel is not None:
+            details["kernel"] = details["kernel"] | {"file": str(finished.targets.kernel)}
         details["boundary"] = seen.degradation.boundary
     if seen.degradation.task == "sr":
         details["scale"] = seen.degradation.scale

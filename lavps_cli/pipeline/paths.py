@@ -37,11 +37,13 @@ class Targets:
     """The lower and the upper end of intervals."""
     sidecar: Place | None = None
     mask: Place | None = None
+    kernel: Place | None = None
     makes_folders: bool = False
 
     @property
     def all(self) -> list[Place]:
-        beside = (self.compare, self.uncertainty, self.uncertainty_map, self.sidecar, self.mask)
+        spread = (self.uncertainty, self.uncertainty_map)
+        beside = (self.compare, *spread, self.sidecar, self.mask, self.kernel)
         return [*self.files, *self.bounds, *(path for path in beside if path is not None)]
 
 
@@ -112,6 +114,7 @@ def plan_targets(
     bounds: bool = False,
     sidecar: bool = False,
     mask: str | None = None,
+    kernel: bool = False,
     tree: str = "",
     stem: str | None = None,
     makes_folders: bool = False,
@@ -131,6 +134,7 @@ def plan_targets(
         bounds: Whether the ends of intervals are written.
         sidecar: Whether there is a JSON file beside the result.
         mask: The template of that file.
+        kernel: Whether the estimated kernel is written beside the result.
         tree: The folder of the input below the one that was given.
         stem: What the input is called; None for its own name.
         makes_folders: Whether folders are made also where `-o` names one file.
@@ -187,6 +191,7 @@ def plan_targets(
         bounds=tuple(first.with_name(end) for end in ends),
         sidecar=first.with_suffix(".json") if sidecar else None,
         mask=_place(mask, values) if mask is not None else None,
+        kernel=first.with_name(f"{values['stem']}.kernel.png") if kernel else None,
         makes_folders=makes_folders or template != text or "{" in template,
     )
 

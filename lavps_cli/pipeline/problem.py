@@ -12,6 +12,7 @@ from lavps_cli.errors import UsageError
 from lavps_cli.images.alpha import solid_colours
 from lavps_cli.images.picture import Picture
 from lavps_cli.options import parse_noise
+from lavps_cli.pipeline.blind import blind_kernel
 from lavps_cli.pipeline.degradation import (
     Degradation,
     boundary_of,
@@ -119,6 +120,11 @@ def _restorable(
         downsample = problem.downsample or (record.downsample if record else None) or "area"
         return Degradation(task=task, scale=scale, downsample=downsample)
     if task == "deblur":
+        if problem.blind:
+            sigma_y, _ = _noise(picture, problem, record, Degradation(task="denoise"))
+            found = blind_kernel(picture, name, problem, sigma_y, warnings)
+            boundary = boundary_of(problem, record, "valid")
+            return Degradation(task=task, kernel=found, boundary=boundary)
         kernel = given_kernel(problem) or (record.kernel if record else None)
         if kernel is None:
             raise UsageError(
@@ -131,7 +137,8 @@ def _restorable(
         elif kernel.assumed:
             warnings.append(
                 f"{name} is taken to be blurred by the drawn kernel {_told(kernel)}, as "
-                "`lavps degrade` would; give a measured one with --kernel FILE."
+                "`lavps degrade` would; give a measured one with --kernel FILE, or let it be "
+                "estimated with --blind."
             )
         boundary = boundary_of(problem, record, "valid")
         check_kernel(kernel, picture, name)

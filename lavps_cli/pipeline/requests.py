@@ -35,6 +35,8 @@ class Problem:
     kernel: str | None = None
     kernel_intensity: float | None = None
     kernel_seed: int | None = None
+    blind: bool = False
+    """Whether the kernel is estimated, within the size that `kernel` gives."""
     boundary: BoundaryName = "auto"
     mask: str | None = None
     invert_mask: bool = False

@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 
+from lavps_cli.errors import UsageError
 from lavps_cli.options import parse_count, parse_pixels, parse_seconds
 from lavps_cli.pipeline.clustered import on_cluster
 from lavps_cli.pipeline.damage import required_task
@@ -95,6 +96,11 @@ def check_restoration(request: Restoration) -> None:
     sampling, compute = request.sampling, request.compute
     check_problem(request.problem)
     if sampling.simulate:
+        if request.problem.blind:
+            raise UsageError(
+                "--blind is for pictures whose kernel is unknown; --simulate knows it.",
+                "Leave either out.",
+            )
         required_task(request.problem)
     if sampling.budget is not None:
         parse_seconds("--budget", sampling.budget)

@@ -374,6 +374,7 @@ class Run:
             count=1 if sampling.mean else sampling.samples,
             uncertainty=sampling.uncertainty,
             bounds=sampling.intervals is not None,
+            kernel=job.request.problem.blind,
             tree=job.source.tree,
             stem=job.source.stem,
             makes_folders=job.line > 0,

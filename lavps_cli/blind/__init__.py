@@ -1,0 +1,1 @@
+"""Estimation of unknown degradations from a picture alone."""
