@@ -6,8 +6,18 @@ from typing import Any, Literal, TypeAlias
 
 from lavps_cli.errors import UsageError, suggestion
 
-TaskName: TypeAlias = Literal["sr", "deblur", "inpaint", "denoise"]
-DownsampleName: TypeAlias = Literal["area", "bicubic"]
+TaskName: TypeAlias = Literal[
+    "sr",
+    "deblur",
+    "inpaint",
+    "denoise",
+    "colorize",
+    "jpeg",
+    "declip",
+    "deblur+inpaint",
+    "sr+inpaint",
+]
+DOWNSAMPLES = ("area", "bicubic")
 BoundaryName: TypeAlias = Literal["auto", "valid", "reflect", "circular", "replicate"]
 PresetName: TypeAlias = Literal["fast", "balanced", "best"]
 DtypeName: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
@@ -35,7 +45,14 @@ TASKS: dict[str, str] = {
     "deblur": "undo a blur whose kernel is known",
     "inpaint": "fill the missing part of a picture",
     "denoise": "remove noise",
+    "colorize": "give a grey picture colours",
+    "jpeg": "undo the compression of a JPEG",
+    "declip": "bring back what is burnt out or drowned",
+    "deblur+inpaint": "undo a blur where a part is missing, too",
+    "sr+inpaint": "enlarge where a part is missing, too",
 }
+MASKED = "+inpaint"
+"""What a task's name ends with where a part of the damaged picture is missing, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +249,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "deblur": ("deblur:21@0.9", "deblur:35@0.3"),
     "inpaint": ("inpaint:rect", "inpaint:pixels@0.8-0.85"),
     "denoise": ("denoise+0.1", "denoise+0.2"),
+    "colorize": ("colorize", "colorize+0.2"),
 }
 """Families of operators of a task: the usual ones, and those that the protocol calls out of
 distribution (what a model was trained on, its card says)."""

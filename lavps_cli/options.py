@@ -1,7 +1,7 @@
 """Texts of the command line to checked values; no torch."""
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lavps_cli.errors import UsageError, suggestion
@@ -61,8 +61,16 @@ def _example(text: str, kind: type) -> str:
     return f"{text.partition('=')[0]}={ {int: '3', float: '0.3', bool: 'true'}[kind] }"
 
 
-def parse_noise(text: str) -> float | None:
-    """Return sigma_y on the [-1, 1] scale, None for `auto`.
+@dataclass(frozen=True)
+class ShotNoise:
+    """Noise of photons that are counted."""
+
+    peak: float
+    """How many make white."""
+
+
+def parse_noise(text: str) -> float | ShotNoise | None:
+    """Return sigma_y on the [-1, 1] scale, shot noise, or None for `auto`.
 
     A plain number is on that scale; `x/255` is in levels of a picture with 256 of them.
 
@@ -71,6 +79,9 @@ def parse_noise(text: str) -> float | None:
     """
     if text == "auto":
         return None
+    law, colon, peak = text.partition(":")
+    if colon and law == "poisson":
+        return ShotNoise(_peak(peak))
     number, slash, levels = text.partition("/")
     try:
         value = 2 * float(number) / float(levels) if slash else float(number)
@@ -78,10 +89,24 @@ def parse_noise(text: str) -> float | None:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise UsageError(
-            f"--noise {text}: expected auto, a deviation on the [-1, 1] scale, or x/255.",
-            "For example:  --noise 0.05   or   --noise 6.4/255",
+            f"--noise {text}: expected auto, a deviation on the [-1, 1] scale, x/255, or "
+            "poisson:PHOTONS.",
+            "For example:  --noise 0.05   or   --noise 6.4/255   or   --noise poisson:50",
         )
     return value
+
+
+def _peak(text: str) -> float:
+    try:
+        peak = float(text)
+    except ValueError:
+        peak = 0.0
+    if not 1 <= peak <= 1e6:
+        raise UsageError(
+            f"--noise poisson:{text}: expected how many photons make white, 1 to 1000000.",
+            "For example:  --noise poisson:50",
+        )
+    return peak
 
 
 def parse_count(option: str, text: str, least: int) -> int | None:

@@ -41,7 +41,7 @@ Task = Annotated[
     unset(
         MOST_USED,
         "--task",
-        help="Implied by --scale, --kernel, --mask. "
+        help="Implied by --scale, --kernel, --mask, --jpeg-quality, --gain. "
         + "; ".join(f"{name}: {text}" for name, text in catalog.TASKS.items())
         + ".",
     ),
@@ -96,17 +96,30 @@ Noise = Annotated[
     option(
         PROBLEM,
         "--noise",
-        metavar="auto|SIGMA",
-        help=f"Standard deviation: {_SCALES}; auto: as recorded, else estimated.",
+        metavar="auto|SIGMA|poisson:N",
+        help=f"Standard deviation: {_SCALES}; poisson:50: shot noise, white being 50 photons; "
+        "auto: as recorded, else estimated.",
     ),
 ]
 AddedNoise = Annotated[
     str,
-    option(PROBLEM, "--noise", metavar="SIGMA", help=f"Standard deviation: {_SCALES}."),
+    option(
+        PROBLEM,
+        "--noise",
+        metavar="auto|SIGMA|poisson:N",
+        help=f"Standard deviation: {_SCALES}; poisson:50: shot noise, white being 50 photons; "
+        "auto: 0.05, and none before --task jpeg.",
+    ),
 ]
 Downsample = Annotated[
-    catalog.DownsampleName | None,
-    unset(PROBLEM, "--downsample", help="How small pictures are made; area if not said."),
+    str | None,
+    unset(
+        PROBLEM,
+        "--downsample",
+        metavar="area|bicubic|FILTER",
+        help="How small pictures are made; area if not said; a filter as --kernel knows them "
+        "(gaussian:9@1.6, box:5, a file), of which every r-th pixel is kept.",
+    ),
 ]
 KernelIntensity = Annotated[
     float | None,
@@ -123,6 +136,33 @@ Blind = Annotated[
         "--blind",
         help="The blur is unknown: estimate it within --kernel N pixels, and write it as "
         "{stem}.kernel.png.",
+    ),
+]
+JpegQuality = Annotated[
+    int | None,
+    unset(
+        PROBLEM,
+        "--jpeg-quality",
+        metavar="1-100",
+        help="Of the encoder, for --task jpeg; a JPEG file tells it by itself.",
+    ),
+]
+DamagingQuality = Annotated[
+    int | None,
+    unset(
+        PROBLEM,
+        "--jpeg-quality",
+        metavar="1-100",
+        help="Of the encoder, for --task jpeg; 20 if not said.",
+    ),
+]
+Gain = Annotated[
+    float | None,
+    unset(
+        PROBLEM,
+        "--gain",
+        metavar="G",
+        help="Contrast of what was clipped, about middle grey, for --task declip; 2 if not said.",
     ),
 ]
 Boundary = Annotated[

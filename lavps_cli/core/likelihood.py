@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.operator import Operator
@@ -16,11 +17,43 @@ class Likelihood:
     y: Measurement
     A: Operator
     sigma_y: float
+    """Deviation of the noise; of shot noise, over the whole observation."""
+    peak: float | None = None
+    """Photons that make white: y counts them, 0 at -1; None is normal noise."""
 
     def log_prob(self, x0: Image) -> PerImage:
         """Return log l_0(y | x0, A) per image, without the constant."""
+        if self.peak is not None:
+            excess = poisson_excess(self._counts(self.y), self._counts(self.A(x0)))
+            return excess.flatten(1).sum(1)
         residual = self.y - self.A(x0)
         return -0.5 * residual.square().flatten(1).sum(1) / self.sigma_y**2
+
+    def _counts(self, y: Measurement) -> Measurement:
+        assert self.peak is not None
+        return 0.5 * self.peak * (y + 1)
+
+
+def poisson_excess(counts: Tensor, rate: Tensor) -> Tensor:
+    """Return log p(counts | rate) - log p(counts | counts) of Poisson's law, 0 at the best rate.
+
+    Below half a photon the parabola that continues it takes over, also for negative rates: a
+    picture darker than black is led back.
+    """
+    least = 0.5
+    safe = rate.clamp_min(least)
+    below = rate - safe
+    best = counts.clamp_min(least)
+    excess = counts * (safe / best).log() - safe + best
+    slope, bend = counts / safe - 1, counts / safe**2
+    return excess + slope * below - 0.5 * (bend + 1) * below.square()
+
+
+def shot_noise(y: Measurement, A: Operator, peak: float) -> float:
+    """Return the deviation of shot noise over an observation, of which `peak` photons are white."""
+    measured = is_measured(A, y)
+    variance = (2 / peak * (y + 1)).clamp_min(2 / peak**2) * measured
+    return float(variance.sum() / measured.sum()) ** 0.5
 
 
 def corrupt(A: Operator, clean: Measurement, sigma_y: float, w: Measurement) -> Likelihood:
@@ -41,3 +74,14 @@ def observe(A: Operator, x0: Image, sigma_y: float, noise: Noise) -> Likelihood:
     """Return the likelihood of an observation drawn from equation (5)."""
     clean = A(x0)
     return corrupt(A, clean, sigma_y, noise.normal_like(clean))
+
+
+def observe_photons(A: Operator, x0: Image, peak: float, noise: Noise) -> Likelihood:
+    """Return the likelihood of an observation whose photons are counted, `peak` at white.
+
+    Entries that A does not measure carry no noise.
+    """
+    clean = A(x0)
+    counts = noise.poisson((0.5 * peak * (clean + 1)).clamp_min(0))
+    y = torch.where(is_measured(A, clean) > 0, 2 / peak * counts - 1, clean)
+    return Likelihood(y, A, shot_noise(y, A, peak), peak)

@@ -39,6 +39,11 @@ class Noise:
         """Return a standard normal draw of the shape and type of `x`."""
         return self.normal(tuple(x.shape[1:]), x.dtype)
 
+    def poisson(self, rate: Image) -> Image:
+        """Return draws of Poisson's law with these rates, one generator per image."""
+        rows = zip(rate.cpu(), self._generators, strict=True)
+        return torch.stack([torch.poisson(row, generator=g) for row, g in rows]).to(self.device)
+
     def some_like(self, x: Image, rows: Sequence[bool]) -> Image:
         """Return the same for some images only: the others get zeros, and nothing is drawn."""
         if all(rows):

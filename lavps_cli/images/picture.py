@@ -75,6 +75,10 @@ class Picture:
     """What `lavps degrade` left in the file: text from outside, not yet checked."""
     stored: Image | None = None
     """The values in the file's own colour space, where that is not sRGB."""
+    jpeg: bytes | None = None
+    """The file itself, where it is a JPEG: its compression can be told from it alone."""
+    orientation: int = 1
+    """How the file was turned to stand upright, as EXIF numbers it."""
     notes: tuple[str, ...] = ()
     """What of the file cannot be kept."""
 

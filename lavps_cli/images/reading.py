@@ -83,7 +83,8 @@ def load_picture(
                 raise
             values, transparent = deep.decode_tiff(content, (page or 1) - 1, max_pixels)
             file = _File(values=values, mode="RGB", transparent=transparent, kind="TIFF")
-        return _picture(file, name)
+        picture = _picture(file, name)
+        return replace(picture, jpeg=content) if file.kind == "JPEG" else picture
 
 
 def load_matrix(path: Place, most: int, *, upright: bool = True) -> Plane:
@@ -238,5 +239,6 @@ def _picture(file: _File, name: str) -> Picture:
         metadata=metadata,
         record=file.record,
         stored=stored,
+        orientation=file.orientation,
         notes=tuple(notes),
     )

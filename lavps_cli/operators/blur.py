@@ -1,6 +1,5 @@
 """Motion deblurring of Section 5 and Appendix B: convolution with a kernel."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal, TypeAlias
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lavps_cli.core.operator import Gain
+from lavps_cli.core.solving import Planes, conjugate_gradients
 from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError, UsageError
 
@@ -19,7 +19,6 @@ FLOOR = 1e-3
 CHANNELS_TOGETHER = 2**22
 """Numbers of a picture from which the iterations of `ridge` solve for one channel at a time."""
 Boundary: TypeAlias = Literal["circular", "reflect", "replicate", "valid"]
-Planes: TypeAlias = Float[Tensor, "... _h _w"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +83,7 @@ class Blur:
             count = 1 if y[0].numel() > CHANNELS_TOGETHER else y.shape[-3]
             z = torch.cat(
                 [
-                    _solution(
+                    conjugate_gradients(
                         matrix, inverse, _computable(part), self.tolerance, self.num_iterations
                     )
                     for part in torch.split(y, count, -3)
@@ -198,34 +197,3 @@ def _folded(x: Planes, dim: int, by: _Convolution) -> Planes:
         room = (start, n - start - border.shape[dim])
         inside = inside + pad(border, room if dim == -1 else (0, 0, *room))
     return inside
-
-
-def _solution(
-    matrix: Callable[[Planes], Planes],
-    precondition: Callable[[Planes], Planes],
-    y: Planes,
-    tolerance: float,
-    num_iterations: int,
-) -> Planes:
-    """Return z with matrix(z) = y by conjugate gradients; a plane that is done stays as it is."""
-
-    def dot(a: Planes, b: Planes) -> Planes:
-        product: Tensor = a * b
-        return product.sum((-2, -1), keepdim=True)
-
-    z, r = torch.zeros_like(y), y
-    enough = tolerance**2 * dot(y, y)
-    d = s = precondition(r)
-    rs = dot(r, s)
-    for _ in range(num_iterations):
-        active = ~(dot(r, r) <= enough)  # so that a NaN goes on and is seen
-        if not active.any():
-            break
-        q = matrix(d)
-        step = torch.where(active, rs / torch.where(active, dot(d, q), 1), 0)
-        z, r = z + step * d, r - step * q
-        s = precondition(r)
-        rs_next = dot(r, s)
-        d = s + torch.where(active, rs_next / torch.where(active, rs, 1), 0) * d
-        rs = rs_next
-    return z

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from lavps_cli.catalog import TaskName
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError
 from lavps_cli.images.picture import Metadata, Picture
@@ -55,16 +56,30 @@ def read_case(content: bytes, name: str, request: Restoration) -> Case:
         if picture.stored is not None:
             metadata = replace(metadata, icc=b"")
         picture = replace(picture, pixels=clean, alpha=made.alpha, stored=None, metadata=metadata)
+        picture = replace(picture, jpeg=None)
         case = Case(picture, seen, clean, list(made.notes))
     else:
         record, warnings = _record_of(picture, name)
         seen = observation(picture, name, request.problem, record)
+        picture = _for_result(picture, seen.degradation.task)
         if request.problem.mask == "alpha":
             picture = replace(picture, alpha=None)  # What was transparent is filled.
         warnings = [*picture.notes, *warnings, *seen.warnings]
         case = Case(picture, seen, None, warnings)
     _check_scene(case.seen, name, max_pixels)
     return case
+
+
+def _for_result(picture: Picture, task: TaskName) -> Picture:
+    """Return a picture whose colours are of the kind that the result has."""
+    if task == "jpeg" and picture.stored is not None:
+        # What was compressed are the file's own values: the result has them, too.
+        return replace(picture, pixels=picture.stored, stored=None)
+    if task == "colorize" and picture.grey:
+        metadata = replace(picture.metadata, icc=b"")  # That of greys.
+        pixels = picture.pixels.expand(1, 3, -1, -1)
+        return replace(picture, pixels=pixels, stored=None, metadata=metadata)
+    return picture
 
 
 def _check_scene(seen: Observation, name: str, max_pixels: int) -> None:

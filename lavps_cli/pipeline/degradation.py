@@ -1,36 +1,44 @@
 """A concrete degradation, and what flags say about it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import cast, get_args
 
-from lavps_cli.catalog import SCALES, DownsampleName, TaskName
+from lavps_cli.catalog import DOWNSAMPLES, MASKED, SCALES, TaskName
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.errors import DataError, UsageError
 from lavps_cli.images.picture import Picture
 from lavps_cli.operators.bicubic import BicubicDownsampling
 from lavps_cli.operators.blur import Blur, Boundary
+from lavps_cli.operators.colorization import Colorization
 from lavps_cli.operators.denoising import Denoising
+from lavps_cli.operators.filtered import FilteredDownsampling
 from lavps_cli.operators.inpainting import Inpainting
+from lavps_cli.operators.masked import Masked
 from lavps_cli.operators.super_resolution import SuperResolution
-from lavps_cli.options import parse_noise
+from lavps_cli.options import ShotNoise, parse_noise
 from lavps_cli.pipeline.kernels import MAX_SIDE, KernelChoice, read_kernel
 from lavps_cli.pipeline.masks import MaskChoice
 from lavps_cli.pipeline.record import Record
 from lavps_cli.pipeline.requests import Problem
 
-_FLAGS = {
-    "scale": "sr",
-    "downsample": "sr",
-    "kernel": "deblur",
-    "kernel_intensity": "deblur",
-    "kernel_seed": "deblur",
-    "blind": "deblur",
-    "mask": "inpaint",
-    "invert_mask": "inpaint",
-    "resize_mask": "inpaint",
+_SR, _DEBLUR = ("sr", "sr" + MASKED), ("deblur", "deblur" + MASKED)
+_INPAINT = ("inpaint", "sr" + MASKED, "deblur" + MASKED)
+_FLAGS: dict[str, tuple[str, ...]] = {
+    "scale": _SR,
+    "downsample": _SR,
+    "kernel": _DEBLUR,
+    "kernel_intensity": _DEBLUR,
+    "kernel_seed": _DEBLUR,
+    "blind": ("deblur",),
+    "mask": _INPAINT,
+    "invert_mask": _INPAINT,
+    "resize_mask": _INPAINT,
+    "jpeg_quality": ("jpeg",),
+    "gain": ("declip",),
 }
-IMPLIED = {name: _FLAGS[name] for name in ("mask", "kernel", "scale")}
-"""Flags that say the task by themselves."""
+_IMPLYING = ("scale", "kernel", "mask", "jpeg_quality", "gain")
+_MOST_GAIN = 16
 
 TOLERANCE = 1e-3
 """Of the ridge inverse, which only the inference model looks at: a fifth of the iterations."""
@@ -42,22 +50,44 @@ class Degradation:
 
     task: TaskName
     scale: int = 1
-    downsample: DownsampleName = "area"
+    downsample: str = "area"
+    """`area`, `bicubic`, or the spec of the filter."""
+    filter: KernelChoice | None = None
+    """Of a reduction that is neither."""
     kernel: KernelChoice | None = None
     boundary: Boundary = "valid"
     mask: MaskChoice | None = None
+    gain: float = 2.0
+
+    @property
+    def base(self) -> str:
+        """The task without what is said of missing parts."""
+        return self.task.removesuffix(MASKED)
+
+    @property
+    def known(self) -> MaskChoice | None:
+        """The mask, where the pixels that it keeps are those of the result."""
+        return self.mask if self.task == "inpaint" else None
 
     def operator(self) -> LinearOperator:
-        if self.task == "sr":
-            reduce = SuperResolution if self.downsample == "area" else BicubicDownsampling
-            return reduce(self.scale)
-        if self.task == "deblur":
-            assert self.kernel is not None
-            return Blur(self.kernel.values, self.boundary, tolerance=TOLERANCE)
+        """Return A, of a task whose operator does not depend on the observation."""
         if self.task == "inpaint":
             assert self.mask is not None
             return Inpainting(self.mask.values)
-        return Denoising()
+        whole = self._whole()
+        return whole if self.mask is None else Masked(whole, self.mask.values, tolerance=TOLERANCE)
+
+    def _whole(self) -> LinearOperator:
+        if self.base == "sr":
+            if self.filter is not None:
+                blur = Blur(self.filter.values, "reflect")
+                return FilteredDownsampling(blur, self.scale, tolerance=TOLERANCE)
+            reduce = SuperResolution if self.downsample == "area" else BicubicDownsampling
+            return reduce(self.scale)
+        if self.base == "deblur":
+            assert self.kernel is not None
+            return Blur(self.kernel.values, self.boundary, tolerance=TOLERANCE)
+        return Colorization() if self.task == "colorize" else Denoising()
 
     @property
     def margin(self) -> tuple[int, int]:
@@ -75,11 +105,18 @@ def check_problem(problem: Problem) -> None:
         UsageError: Flags contradict one another, or one has an impossible value.
         DataError: The kernel cannot be used.
     """
-    implied_task(problem)
-    parse_noise(problem.noise)
+    task, noise = implied_task(problem), parse_noise(problem.noise)
+    if task == "jpeg" and noise is not None:
+        raise UsageError(
+            "--noise has no effect on --task jpeg: what was rounded away is told by the file.",
+            "Leave it out.",
+        )
+    if task == "declip" and isinstance(noise, ShotNoise):
+        raise UsageError("--task declip takes no shot noise.", "Say a deviation:  --noise 2/255")
     if problem.blind:
         blind_size(problem)
     given_kernel(problem)
+    given_filter(problem)
 
 
 def implied_task(problem: Problem) -> TaskName | None:
@@ -89,20 +126,14 @@ def implied_task(problem: Problem) -> TaskName | None:
         UsageError: They contradict one another.
     """
     given = [name for name in _FLAGS if getattr(problem, name) not in (None, False)]
-    tasks = {name: _FLAGS[name] for name in given}
-    task: str | None = problem.task
-    if task is None:
-        implied = [tasks[name] for name in IMPLIED if name in tasks]
-        if len(set(implied)) > 1:
-            flags = " and ".join(_option(name) for name in IMPLIED if name in tasks)
-            raise UsageError(f"{flags} belong to different tasks.", "Say which:  --task NAME")
-        task = implied[0] if implied else None
-    for name, belongs in tasks.items():
-        if task is not None and belongs != task:
+    task: str | None = problem.task or task_of_flags(given)
+    for name in given:
+        if task is not None and task not in _FLAGS[name]:
             raise UsageError(
-                f"{_option(name)} has no effect on --task {task}.", f"It is for --task {belongs}."
+                f"{_option(name)} has no effect on --task {task}.",
+                f"It is for --task {_FLAGS[name][0]}.",
             )
-    if task not in (None, "deblur") and problem.boundary != "auto":
+    if task not in (None, *_DEBLUR) and problem.boundary != "auto":
         raise UsageError(f"--boundary has no effect on --task {task}.", "It is for --task deblur.")
     if problem.mask is None and (problem.invert_mask or problem.resize_mask):
         raise UsageError("--invert-mask and --resize-mask need a mask.", "Add:  --mask FILE")
@@ -118,7 +149,34 @@ def implied_task(problem: Problem) -> TaskName | None:
             f"--scale {problem.scale} is not offered.",
             f"Choose a whole number from {min(SCALES)} to {max(SCALES)}.",
         )
+    if problem.jpeg_quality is not None and not 1 <= problem.jpeg_quality <= 100:
+        raise UsageError(
+            f"--jpeg-quality {problem.jpeg_quality} is not one.", "Choose a number from 1 to 100."
+        )
+    if problem.gain is not None and not 1 < problem.gain <= _MOST_GAIN:
+        raise UsageError(
+            f"--gain {problem.gain:g}: nothing would be clipped, or all."
+            if problem.gain <= 1
+            else f"--gain {problem.gain:g} leaves nothing of a picture.",
+            f"Choose a number above 1, up to {_MOST_GAIN}; 2 is usual.",
+        )
     return cast(TaskName | None, task)
+
+
+def task_of_flags(given: Collection[str]) -> str | None:
+    """Return the task that the names of flags say by themselves, None where they do not.
+
+    Raises:
+        UsageError: They contradict one another.
+    """
+    implying = [name for name in _IMPLYING if name in given]
+    if not implying:
+        return None
+    fitting = set(_FLAGS[implying[0]]).intersection(*(_FLAGS[name] for name in implying))
+    if not fitting:
+        flags = " and ".join(_option(name) for name in implying)
+        raise UsageError(f"{flags} belong to different tasks.", "Say which:  --task NAME")
+    return min(fitting, key=len)
 
 
 def _option(name: str) -> str:
@@ -155,6 +213,28 @@ def given_kernel(problem: Problem) -> KernelChoice | None:
         raise UsageError(
             "--kernel-intensity and --kernel-seed are for a drawn kernel.",
             f"Leave them out, or:  --kernel {max(choice.values.shape)}",
+        )
+    return choice
+
+
+def given_filter(problem: Problem) -> KernelChoice | None:
+    """Return the filter of `--downsample`, None where it is a name or not given.
+
+    Raises:
+        UsageError: It is no name, formula or file.
+        DataError: The file holds no filter.
+    """
+    spec = problem.downsample
+    if spec is None or spec in DOWNSAMPLES:
+        return None
+    try:
+        choice = read_kernel(spec, 0.9, 0)
+    except UsageError:
+        choice = None
+    if choice is None or choice.assumed:
+        raise UsageError(
+            f"--downsample {spec}: expected {', '.join(DOWNSAMPLES)}, or a filter.",
+            "For example:  --downsample gaussian:9@1.6   or box:5, or an image/.npy file",
         )
     return choice
 

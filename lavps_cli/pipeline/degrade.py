@@ -2,11 +2,13 @@
 
 from collections.abc import Container, Iterator
 from dataclasses import replace
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from lavps_cli.catalog import MASKED, TaskName
 from lavps_cli.errors import LavpsError, UsageError
 from lavps_cli.images.colour import in_own_colours
 from lavps_cli.images.picture import RECORD_KEY, Picture
@@ -55,13 +57,13 @@ def degrade_files(
     if request.sidecar and request.output.output == STDIO:
         raise UsageError("--sidecar needs a file to lie beside.", "Write one:  -o damaged.png")
     if request.save_mask is not None:
-        if task != "inpaint":
+        if task != "inpaint" and not task.endswith(MASKED):
             raise UsageError("--save-mask is for --task inpaint.", "Leave it out.")
         check_outputs(request.inputs, request.save_mask, 1, option="--save-mask")
     claimed: dict[Place, str] = {}
     places = places_of(inputs)
-    # Whatever the inputs are, the results are PNG.
-    output = replace(output, format="png")
+    # Whatever the inputs are, the results are PNG, but for the compression of JPEG.
+    output = replace(output, format=_format(task))
     named = [Named(source, output, TEMPLATE, task, request.seed) for source in sources]
     for source in (each.source for each in settled(named)):
         try:
@@ -104,7 +106,7 @@ def _one(
         source,
         request.output,
         picture,
-        formats=("png",),
+        formats=(_format(task),),
         default=TEMPLATE,
         task=task,
         seed=request.seed,
@@ -119,7 +121,8 @@ def _one(
         listener.detail(f"{name}: {output} exists, skipped")
         return Result(status="skipped", input=source, output=output, task=task)
     details = {
-        "noise": {"sigma": made.record.noise, "sigma_255": round(made.record.noise * 127.5, 3)},
+        "noise": made.observation.about_noise
+        | {"sigma": made.record.noise, "sigma_255": round(made.record.noise * 127.5, 3)},
         "size_in": list(picture.size),
         "size_out": list(made.record.size),
         "seed": request.seed,
@@ -130,10 +133,14 @@ def _one(
     text = to_text(made.record)
     if '"mask":null' in text:
         listener.warn(f"the mask of {name} is too large for the record; keep it with --save-mask.")
-    picture = with_writable_metadata(picture, "png")
-    y = in_own_colours(made.observation.y, picture, targets.depth)
-    file = replace(picture, pixels=y, alpha=_alpha(made), depth=targets.depth)
-    content = encode(file, "png", text={RECORD_KEY: text})
+    content = made.jpeg
+    if content is None:
+        picture = with_writable_metadata(picture, "png")
+        if task == "colorize":
+            picture = replace(picture, stored=None, metadata=replace(picture.metadata, icc=b""))
+        y = in_own_colours(made.observation.y, picture, targets.depth)
+        file = replace(picture, pixels=y, alpha=_alpha(made), depth=targets.depth)
+        content = encode(file, "png", text={RECORD_KEY: text})
     if targets.mask is not None:
         write_atomic(targets.mask, encode(_mask_picture(made), "png"))
     if targets.sidecar is not None:
@@ -143,6 +150,10 @@ def _one(
     else:
         pipes.write(content)
     return Result(input=source, output=output, task=task, details=details)
+
+
+def _format(task: TaskName) -> Literal["png", "jpg"]:
+    return "jpg" if task == "jpeg" else "png"
 
 
 def _alpha(made: Degraded) -> Float[Tensor, "1 1 h w"] | None:

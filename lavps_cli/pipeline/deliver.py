@@ -16,6 +16,7 @@ from lavps_cli.errors import DataError
 from lavps_cli.images.colour import beyond_srgb, in_own_colours
 from lavps_cli.images.picture import Picture, quantised
 from lavps_cli.images.writing import encode, encode_deep, write_all
+from lavps_cli.operators.jpeg import JpegCoefficients
 from lavps_cli.pipeline.digest import settings_digest
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.paths import STDIO, Targets
@@ -125,7 +126,7 @@ def _visible(finished: Finished, request: Restoration) -> Image:
 
 def _with_known(finished: Finished, request: Restoration, x: Image) -> Image:
     """Return pictures with the pixels of the input where a mask says that it has them."""
-    mask = finished.seen.degradation.mask
+    mask = finished.seen.degradation.known
     if mask is None or not request.sampling.keep_known:
         return x
     observed = finished.seen.y if request.sampling.simulate else finished.picture.pixels
@@ -170,7 +171,7 @@ def _stored(finished: Finished, x: Image, request: Restoration) -> Image:
     picture = finished.picture
     if picture.stored is None:
         return x
-    mask = finished.seen.degradation.mask
+    mask = finished.seen.degradation.known
     beyond = beyond_srgb(picture, (x.shape[-2], x.shape[-1]))
     if mask is not None:
         beyond = beyond * mask.values
@@ -194,8 +195,12 @@ def _alphas(finished: Finished, count: int, size: tuple[int, int]) -> Alphas:
 
 def _comparison(seen: Observation, x: Image) -> bytes:
     """Return a PNG of the input, enlarged to the size of the results, and the results."""
-    y = interpolate(seen.y, tuple(x.shape[-2:]), mode="nearest")
-    return encode(Picture(torch.cat([y, *torch.split(x, 1)], dim=-1)), "png")
+    size = (x.shape[-2], x.shape[-1])
+    if isinstance(seen.A, JpegCoefficients):
+        y = seen.seen(seen.A.pinv(seen.y)).clamp(-1, 1)
+    else:
+        y = interpolate(seen.y, size, mode="nearest")
+    return encode(Picture(torch.cat([y.expand_as(x[:1]), *torch.split(x, 1)], dim=-1)), "png")
 
 
 def _about_input(finished: Finished, request: Restoration, weights: Weights) -> dict[str, Any]:
@@ -206,9 +211,12 @@ def _about_input(finished: Finished, request: Restoration, weights: Weights) -> 
         if finished.targets.kernel is not None:
             details["kernel"] = details["kernel"] | {"file": str(finished.targets.kernel)}
         details["boundary"] = seen.degradation.boundary
-    if seen.degradation.task == "sr":
+    if seen.degradation.base == "sr":
+        used = seen.degradation.filter
         details["scale"] = seen.degradation.scale
-        details["downsample"] = seen.degradation.downsample
+        details["downsample"] = seen.degradation.downsample if used is None else used.about
+    if seen.degradation.task == "declip":
+        details["gain"] = seen.degradation.gain
     inference = weights.inference_folder
     return details | {
         "noise": seen.about_noise,

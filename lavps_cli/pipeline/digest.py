@@ -37,7 +37,7 @@ def work_digest(request: Restoration, weights: Weights, options: Any) -> str:
     Two runs with the same one and the same input write the same files.
     """
     output, sampling = request.output, request.sampling
-    names = {name: getattr(request.problem, name) for name in ("kernel", "mask")}
+    names = {name: getattr(request.problem, name) for name in ("kernel", "mask", "downsample")}
     files = {name: _content(spec) for name, spec in names.items()}
     # A file counts by its content: it may be moved, or named from elsewhere.
     unnamed: dict[str, Any] = {name: "" for name, content in files.items() if content is not None}

@@ -12,8 +12,8 @@ def poor_fit(name: str, seen: Observation, residual: float) -> list[str]:
     """Return a warning where the result, degraded again, is far from what was observed."""
     if residual < max(POOR * seen.sigma_y, POOR_LEAST):
         return []
-    suspect = {"deblur": "--kernel", "sr": "--downsample", "inpaint": "--mask"}
-    what = suspect.get(seen.degradation.task, "--noise")
+    suspect = {"deblur": "--kernel", "sr": "--downsample", "inpaint": "--mask", "declip": "--gain"}
+    what = suspect.get(seen.degradation.base, "--noise")
     text = (
         f"the result explains {name} poorly: residual {residual * 127.5:.1f}/255 at noise "
         f"{seen.sigma_y * 127.5:.1f}/255. Check {what}, or take more steps with --preset best."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lavps_cli.errors import LavpsError, UsageError, suggestion
-from lavps_cli.pipeline.degradation import IMPLIED, implied_task
+from lavps_cli.pipeline.degradation import implied_task, task_of_flags
 from lavps_cli.pipeline.job import Job, Source
 from lavps_cli.pipeline.paths import STDIO
 from lavps_cli.pipeline.requests import Output, Problem, Restoration, Sampling
@@ -167,8 +167,8 @@ def _task(keys: dict[str, Any], request: Restoration) -> Any:
     """Return the task that a line names or implies, else that of the command line."""
     if keys.get("task") is not None:
         return keys["task"]
-    tasks = [task for key, task in IMPLIED.items() if keys.get(key) is not None]
-    return tasks[0] if tasks else implied_task(request.problem)
+    given = [key for key, value in keys.items() if value is not None]
+    return task_of_flags(given) or implied_task(request.problem)
 
 
 def _check_there(name: str) -> None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from lavps_cli import catalog
-from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.pipeline.coarse import FACTOR, reduced
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.paths import STDIO, Targets
@@ -40,7 +39,7 @@ def plan(
     height, width = seen.visible_size
     warm = weights.inference_folder is not None
     nfe, nbe = expected_evaluations(sampling.method, options, warm=warm)
-    problem = Likelihood(seen.y, seen.A, seen.sigma_y)
+    problem = seen.likelihood(seen.y)
     any_scale = weights.any_scale and catalog.sampler(sampling.method).trained is None
     if any_scale and sampling.coarse and reduced(problem) is not None:
         nfe, nbe = (round(n * (1 + 1 / FACTOR**2)) for n in (nfe, nbe))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lavps_cli import __version__
-from lavps_cli.catalog import SCALES, DownsampleName, TaskName
+from lavps_cli.catalog import DOWNSAMPLES, MASKED, SCALES, TaskName
 from lavps_cli.errors import DataError, UsageError
 from lavps_cli.operators.blur import Boundary
 from lavps_cli.operators.inpainting import Mask
@@ -37,11 +37,16 @@ class Record:
     noise: float
     seed: int
     scale: int | None = None
-    downsample: DownsampleName | None = None
+    downsample: str | None = None
+    """`area`, `bicubic`, or the spec of `filter`."""
+    filter: KernelChoice | None = None
     kernel: KernelChoice | None = None
     boundary: Boundary | None = None
     mask: MaskChoice | None = None
-    """None in an inpainting record: the mask was too large for it."""
+    """None in a record of missing parts: the mask was too large for it."""
+    gain: float | None = None
+    peak: float | None = None
+    """Photons that make white, where they were counted."""
 
 
 def to_text(record: Record) -> str:
@@ -54,15 +59,15 @@ def to_text(record: Record) -> str:
         "noise": record.noise,
         "seed": record.seed,
     }
-    if record.task == "sr":
-        entries |= {"scale": record.scale, "downsample": record.downsample}
+    if record.scale is not None:
+        downsample = record.downsample if record.filter is None else _kernel_entry(record.filter)
+        entries |= {"scale": record.scale, "downsample": downsample}
     if record.kernel is not None:
-        values = record.kernel.values.contiguous().numpy().astype("<f4")
-        about = {
-            key: record.kernel.about[key] for key in _KERNEL_KEYS if key in record.kernel.about
-        }
-        entries["kernel"] = about | {"shape": list(values.shape), "values": _pack(values.tobytes())}
-        entries["boundary"] = record.boundary
+        entries |= {"kernel": _kernel_entry(record.kernel), "boundary": record.boundary}
+    if record.gain is not None:
+        entries["gain"] = record.gain
+    if record.peak is not None:
+        entries["peak"] = record.peak
     if record.mask is not None:
         entries["mask"] = _mask_entry(record.mask)
     text = json.dumps(entries, separators=(",", ":"))
@@ -70,6 +75,12 @@ def to_text(record: Record) -> str:
         entries["mask"] = None
         text = json.dumps(entries, separators=(",", ":"))
     return text
+
+
+def _kernel_entry(kernel: KernelChoice) -> dict[str, Any]:
+    values = kernel.values.contiguous().numpy().astype("<f4")
+    about = {key: kernel.about[key] for key in _KERNEL_KEYS if key in kernel.about}
+    return about | {"shape": list(values.shape), "values": _pack(values.tobytes())}
 
 
 def _mask_entry(mask: MaskChoice) -> dict[str, Any]:
@@ -102,22 +113,24 @@ def _record(text: str, size: tuple[int, int]) -> Record:
     if not isinstance(entries, dict) or entries.get("schema") != 1:
         raise ValueError("it is of another version")
     task = entries["task"]
-    if task not in get_args(TaskName):
+    if task not in get_args(TaskName) or task == "jpeg":
         raise ValueError(f"unknown task {str(task)[:20]!r}")
     width, height = size
     if _items(entries["size"], 2) != [width, height]:
         raise ValueError("the picture has been resized since")
-    scale = downsample = kernel = boundary = mask = None
-    if task == "sr":
+    scale = downsample = used = kernel = boundary = mask = None
+    if task.startswith("sr"):
         scale = _integer(entries["scale"], min(SCALES), max(SCALES))
         downsample = entries["downsample"]
-        if downsample not in get_args(DownsampleName):
+        if isinstance(downsample, dict):
+            used, downsample = _kernel(downsample), "filter"
+        elif downsample not in DOWNSAMPLES:
             raise ValueError("unknown reduction")
-    if task == "deblur":
+    if task.startswith("deblur"):
         kernel, boundary = _kernel(entries["kernel"]), entries["boundary"]
         if boundary not in get_args(Boundary):
             raise ValueError("unknown boundary")
-    if task == "inpaint" and entries["mask"] is not None:
+    if (task == "inpaint" or task.endswith(MASKED)) and entries["mask"] is not None:
         mask = _mask(entries["mask"], width, height)
     return Record(
         task=cast(TaskName, task),
@@ -129,6 +142,9 @@ def _record(text: str, size: tuple[int, int]) -> Record:
         kernel=kernel,
         boundary=boundary,
         mask=mask,
+        filter=used,
+        gain=float(_number(entries["gain"], 1, 16)) if task == "declip" else None,
+        peak=float(_number(entries["peak"], 1, 1_000_000)) if "peak" in entries else None,
     )
 
 

@@ -9,7 +9,6 @@ from lavps_cli.catalog import (
     CostName,
     CropName,
     DepthName,
-    DownsampleName,
     DtypeName,
     EngineName,
     ExistingName,
@@ -31,7 +30,7 @@ class Problem:
 
     task: TaskName | None = None
     scale: int | None = None
-    downsample: DownsampleName | None = None
+    downsample: str | None = None
     kernel: str | None = None
     kernel_intensity: float | None = None
     kernel_seed: int | None = None
@@ -41,6 +40,8 @@ class Problem:
     mask: str | None = None
     invert_mask: bool = False
     resize_mask: bool = False
+    jpeg_quality: int | None = None
+    gain: float | None = None
     noise: str = "auto"
 
 
@@ -149,7 +150,7 @@ class DegradationRequest:
     """Everything that `degrade` is asked."""
 
     inputs: tuple[str, ...]
-    problem: Problem = Problem(noise="0.05")
+    problem: Problem = Problem()
     output: Output = Output()
     seed: int = 0
     sidecar: bool = False

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from lavps_cli.core.likelihood import Likelihood
-from lavps_cli.core.types import Image, Measurement
+from lavps_cli.core.types import Image
 from lavps_cli.errors import DeviceError
 from lavps_cli.pipeline.model import Tiling, Weights
 from lavps_cli.pipeline.problem import Observation
@@ -103,15 +102,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return "out of memory" in text or "can't allocate memory" in text
 
 
-def likelihood_of(seen: Observation, y: Measurement) -> Likelihood:
-    """Return the likelihood of observations, (b, c, h, w), that were made in one way."""
-    sigma_y = seen.sigma_y
-    if y.shape[1] == 1:
-        # Three equal channels are one measurement: together they weigh as much as it does.
-        y, sigma_y = y.expand(-1, 3, -1, -1), sigma_y * math.sqrt(3)
-    return Likelihood(y, seen.A, sigma_y)
-
-
 def _sample(
     seen: Observation,
     weights: Weights,
@@ -123,7 +113,7 @@ def _sample(
     on_step: Callable[[int, int], None] | None,
 ) -> Posterior:
     model, device = weights.model(tiling), weights.device
-    likelihood = likelihood_of(seen, seen.y.to(device))
+    likelihood = seen.likelihood(seen.y.to(device))
     starts = range(0, sampling.samples, batch)
     parts = []
     for number, start in enumerate(starts):
@@ -159,7 +149,7 @@ def _sample(
 
 def residuals(seen: Observation, x: Image) -> list[float]:
     """Return the root mean square of A(x) - y over what is measured, per picture."""
-    if seen.y.shape[1] == 1:
+    if seen.is_grey:
         x = x.mean(1, keepdim=True)
     difference = seen.A(x) - seen.y
     share = 1.0

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lavps_cli.core.operator import LinearOperator
+from lavps_cli.core.operator import Operator
 from lavps_cli.errors import LavpsError
 from lavps_cli.pipeline.model import Tiling, Weights
 from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Sampling
-from lavps_cli.pipeline.run import Posterior, is_out_of_memory, likelihood_of
+from lavps_cli.pipeline.run import Posterior, is_out_of_memory
 from lavps_cli.pipeline.sampling import draw
 from lavps_cli.pipeline.seeds import derive_seed
 
@@ -32,11 +32,11 @@ def group_size(seen: Observation, weights: Weights, sampling: Sampling, given: i
 
 def fit_together(a: Observation, b: Observation) -> bool:
     """Return whether two pictures differ in nothing but what was observed."""
-    same = (a.shape, a.sigma_y, a.y.shape) == (b.shape, b.sigma_y, b.y.shape)
+    same = (a.shape, a.sigma_y, a.peak, a.y.shape) == (b.shape, b.sigma_y, b.peak, b.y.shape)
     return same and a.degradation.task == b.degradation.task and _same(a.A, b.A)
 
 
-def _same(a: LinearOperator, b: LinearOperator) -> bool:
+def _same(a: Operator, b: Operator) -> bool:
     if type(a) is not type(b) or vars(a).keys() != vars(b).keys():
         return False
     return all(_equal(value, vars(b)[name]) for name, value in vars(a).items())
@@ -45,6 +45,8 @@ def _same(a: LinearOperator, b: LinearOperator) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, Operator):
+        return isinstance(b, Operator) and _same(a, b)
     return bool(a == b)
 
 
@@ -66,7 +68,7 @@ def sample_together(
     try:
         drawn = draw(
             weights.model(tiling),
-            likelihood_of(seen[0], y.to(weights.device)),
+            seen[0].likelihood(y.to(weights.device)),
             options,
             method=sampling.method,
             shape=(3, *seen[0].shape),

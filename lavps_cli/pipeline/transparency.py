@@ -21,15 +21,17 @@ def sample_alpha(
     alpha, seen, sampling = case.picture.alpha, case.seen, request.sampling
     if alpha is None or request.output.alpha != "restore" or sampling.simulate:
         return None
+    if seen.degradation.task in ("colorize", "declip"):
+        return None  # Only of colours.
     mask = seen.degradation.mask
     known = None if mask is None else mask.values
     y, sigma_y = alpha * 2 - 1, seen.sigma_y
     if seen.noise_source == "estimated":
         sigma_y = estimate_noise(y, known)
-    of_alpha = replace(seen, y=y if known is None else y * known, sigma_y=sigma_y)
+    of_alpha = replace(seen, y=y if known is None else y * known, sigma_y=sigma_y, peak=None)
     x = seen.seen(sample_posterior(of_alpha, weights, tiling, sampling, options).x)
     x = x.mean(1, keepdim=True)
-    if known is not None and sampling.keep_known:
+    if seen.degradation.known is not None and known is not None and sampling.keep_known:
         x = torch.where(known.bool(), y, x)
     x = x.mean(0, keepdim=True) if sampling.mean else x
     return ((x + 1) / 2).clamp(0, 1)

@@ -1,0 +1,49 @@
+"""Linear systems of operators that have no inverse in closed form."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Planes: TypeAlias = Float[Tensor, "... _h _w"]
+
+
+def conjugate_gradients(
+    matrix: Callable[[Planes], Planes],
+    precondition: Callable[[Planes], Planes],
+    y: Planes,
+    tolerance: float,
+    num_iterations: int,
+) -> Planes:
+    """Return z with matrix(z) = y by conjugate gradients; a plane that is done stays as it is.
+
+    Args:
+        matrix: Symmetric and positive, on planes.
+        precondition: About its inverse, as symmetric and positive.
+        y: The right side, every plane a system of its own.
+        tolerance: Residual, relative to y, at which a plane is done.
+        num_iterations: The most that are made.
+    """
+
+    def dot(a: Planes, b: Planes) -> Planes:
+        product: Tensor = a * b
+        return product.sum((-2, -1), keepdim=True)
+
+    z, r = torch.zeros_like(y), y
+    enough = tolerance**2 * dot(y, y)
+    d = s = precondition(r)
+    rs = dot(r, s)
+    for _ in range(num_iterations):
+        active = ~(dot(r, r) <= enough)  # so that a NaN goes on and is seen
+        if not active.any():
+            break
+        q = matrix(d)
+        step = torch.where(active, rs / torch.where(active, dot(d, q), 1), 0)
+        z, r = z + step * d, r - step * q
+        s = precondition(r)
+        rs_next = dot(r, s)
+        d = s + torch.where(active, rs_next / torch.where(active, rs, 1), 0) * d
+        rs = rs_next
+    return z
