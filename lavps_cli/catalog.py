@@ -71,8 +71,9 @@ PRESETS: dict[str, Preset] = {
             "grad_steps_end": 0,
             "switch_ratio": 0.0,
             "settle": 3,
+            "data_step": True,
         },
-        cold={"num_steps": 18, "grad_steps_start": 2, "grad_steps_end": 2},
+        cold={"num_steps": 18, "grad_steps_start": 2, "grad_steps_end": 2, "data_step": True},
     ),
     "balanced": Preset(
         warm={
@@ -81,8 +82,9 @@ PRESETS: dict[str, Preset] = {
             "grad_steps_end": 0,
             "switch_ratio": 0.0,
             "switch_back": 0.7,
+            "data_step": True,
         },
-        cold={"num_steps": 60, "grad_steps_start": 2, "grad_steps_end": 2},
+        cold={"num_steps": 60, "grad_steps_start": 2, "grad_steps_end": 2, "data_step": True},
     ),
     "best": Preset(
         warm={
@@ -91,8 +93,9 @@ PRESETS: dict[str, Preset] = {
             "grad_steps_end": 0,
             "switch_ratio": 0.0,
             "switch_back": 0.7,
+            "data_step": True,
         },
-        cold={"num_steps": 200, "grad_steps_start": 2, "grad_steps_end": 2},
+        cold={"num_steps": 200, "grad_steps_start": 2, "grad_steps_end": 2, "data_step": True},
     ),
 }
 

@@ -93,6 +93,14 @@ class JpegCoefficients:
         """Return A^+ y: what a decoder shows, the colours of a group of pixels alike."""
         return self.ridge(y, 0.0)
 
+    def within(self, x: Images, y: Measurement, reach: float) -> Images:
+        """Return a picture whose coefficients differ from `y` by at most `reach`.
+
+        Those that differ more are set to the nearest that does not, all others kept.
+        """
+        beyond = y - self(x)
+        return x + self.pinv(beyond - beyond.clamp(-reach, reach))
+
     def _matrix(self, x: Tensor) -> Float[Tensor, "m n"]:
         return _matrix(self._key(), self.sampling, x.dtype, x.device)
 
@@ -103,7 +111,7 @@ class JpegCoefficients:
         return tuple(self.steps.flatten().tolist())
 
 
-def turned(x: Images, orientation: int) -> Images:
+def turned(x: Measurement, orientation: int) -> Measurement:
     """Return a picture as it is meant to be seen (CIPA DC-008, 4.6.5)."""
     if orientation in (5, 6, 7, 8):
         x = x.mT
@@ -112,7 +120,7 @@ def turned(x: Images, orientation: int) -> Images:
     return x.flip(-2) if orientation in (3, 4, 7, 8) else x
 
 
-def turned_back(x: Images, orientation: int) -> Images:
+def turned_back(x: Measurement, orientation: int) -> Measurement:
     """Return a picture as it lies in its file."""
     if orientation in (3, 4, 7, 8):
         x = x.flip(-2)

@@ -16,6 +16,7 @@ from lavps_cli.images.picture import Picture
 from lavps_cli.operators.clipping import clipping_of
 from lavps_cli.operators.colorization import Colorization
 from lavps_cli.operators.denoising import Denoising
+from lavps_cli.operators.jpeg import JpegCoefficients
 from lavps_cli.options import ShotNoise, parse_noise
 from lavps_cli.pipeline.blind import blind_kernel
 from lavps_cli.pipeline.compression import compressed
@@ -61,6 +62,16 @@ class Observation:
         """Return the part of the scene that the picture shows."""
         (top, left), (height, width) = self.corner, self.visible_size
         return x[..., top : top + height, left : left + width]
+
+    def explained(self, x: Image) -> Image:
+        """Return samples, moved where they contradict what is certain.
+
+        Coefficients of a JPEG were rounded: none is further from the file's than half a step.
+        """
+        if not isinstance(self.A, JpegCoefficients):
+            return x
+        half = 3**0.5 * self.sigma_y  # Of the deviation that rounding has.
+        return self.A.within(x, self.y.expand(len(x), -1, -1, -1), half)
 
     @property
     def is_grey(self) -> bool:

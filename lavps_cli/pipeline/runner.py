@@ -281,6 +281,7 @@ class Run:
                     on_step=self._watch([ready], started),
                 )
                 seconds = time.monotonic() - started
+            posterior = replace(posterior, x=seen.explained(posterior.x))
             drawn = posterior.x.mean(0, keepdim=True) if sampling.mean else posterior.x
             residual = residuals(seen, drawn)
             doubts = [

@@ -128,7 +128,8 @@ def test_progress_stays_on_stderr(restore: Lavps, photo: Path, mode: str) -> Non
 
 def test_same_seed_same_picture(restore: Lavps, photo: Path, tmp_path: Path) -> None:
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        restore(photo, "--task", "denoise", "--seed", seed, "-o", tmp_path / f"{name}.png")
+        flags = ("--task", "denoise", "--noise", "0.3", "--seed", seed)
+        restore(photo, *flags, "-o", tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
 
@@ -216,7 +217,8 @@ def test_known_pixels_stay_bit_for_bit(restore: Lavps, photo: Path, tmp_path: Pa
     same = (pixels(out) == pixels(photo)).all(2)
     assert same[pixels(mask) == 0].all()
     assert not same[pixels(mask) == 255].all()
-    assert restore(photo, "--mask", mask, "-o", out, "-f", "--no-keep-known").exit_code == 0
+    free = ("-f", "--no-keep-known", "--noise", "0.2")
+    assert restore(photo, "--mask", mask, "-o", out, *free).exit_code == 0
     assert not (pixels(out) == pixels(photo)).all(2)[pixels(mask) == 0].all()
 
 
@@ -268,7 +270,8 @@ def test_every_task_can_be_simulated(
 ) -> None:
     result = restore(photo, *flags, "--simulate", "--json")
     assert result.exit_code == 0, result.output
-    assert lines(result)[0]["metrics"]["psnr"] > 5
+    psnr = lines(result)[0]["metrics"]["psnr"]
+    assert psnr is None or psnr > 5  # None where nothing is off, as may be without noise.
 
 
 def test_comparisons(restore: Lavps, photo: Path) -> None:

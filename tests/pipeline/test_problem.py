@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from lavps_cli.catalog import TaskName
+from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.errors import DataError, UsageError
 from lavps_cli.images.picture import Picture, quantised
+from lavps_cli.images.reading import load_picture
 from lavps_cli.operators.bicubic import BicubicDownsampling
 from lavps_cli.operators.blur import Blur
 from lavps_cli.operators.super_resolution import SuperResolution
@@ -38,6 +40,11 @@ def read_back(made: Degraded) -> tuple[Picture, Record]:
         (Problem(kernel="5"), "deblur"),
         (Problem(mask="m.png"), "inpaint"),
         (Problem(task="denoise"), "denoise"),
+        (Problem(kernel="5", mask="m.png"), "deblur+inpaint"),
+        (Problem(scale=2, mask="m.png"), "sr+inpaint"),
+        (Problem(task="sr+inpaint", mask="m.png"), "sr+inpaint"),
+        (Problem(jpeg_quality=20), "jpeg"),
+        (Problem(gain=2.0), "declip"),
         (Problem(task="sr", scale=2), "sr"),
     ],
 )
@@ -56,6 +63,17 @@ def test_flags_imply_tasks(problem: Problem, task: TaskName | None) -> None:
         ({"invert_mask": True}, "need a mask"),
         ({"scale": 17}, "--scale 17"),
         ({"noise": "loud"}, "--noise loud"),
+        ({"noise": "poisson:0"}, "how many photons"),
+        ({"gain": 1.0}, "nothing would be clipped"),
+        ({"gain": 17.0}, "leaves nothing"),
+        ({"gain": 2.0, "noise": "poisson:50"}, "takes no shot noise"),
+        ({"jpeg_quality": 0}, "--jpeg-quality 0"),
+        ({"task": "jpeg", "noise": "0.1"}, "--noise has no effect"),
+        ({"jpeg_quality": 5, "mask": "m.png"}, "different tasks"),
+        ({"scale": 2, "kernel": "5", "mask": "m.png"}, "different tasks"),
+        ({"blind": True, "kernel": "5", "mask": "m.png"}, "--blind has no effect"),
+        ({"scale": 2, "downsample": "21"}, "expected area, bicubic, or a filter"),
+        ({"scale": 2, "downsample": "cubic"}, "expected area, bicubic, or a filter"),
         ({"kernel": "20"}, "odd"),
     ],
 )
@@ -73,6 +91,11 @@ def test_flags_that_make_no_sense(flags: dict[str, Any], message: str) -> None:
         Problem(kernel="7", kernel_seed=2, boundary="valid"),
         Problem(mask="rectangle"),
         Problem(task="denoise"),
+        Problem(task="colorize"),
+        Problem(gain=3.0),
+        Problem(scale=2, downsample="gaussian:5@1"),
+        Problem(scale=2, mask="pixels"),
+        Problem(kernel="5@20", mask="rectangle", boundary="valid"),
     ],
     ids=str,
 )
@@ -84,6 +107,7 @@ def test_a_record_says_everything(problem: Problem) -> None:
     assert seen.noise_source == "record"
     assert seen.degradation.task == made.record.task
     assert seen.shape == made.clean.shape[-2:]
+    assert seen.visible_size == made.observation.visible_size
     x = torch.rand(1, 3, *seen.shape)
     torch.testing.assert_close(seen.A(x), made.observation.A(x))
     torch.testing.assert_close(seen.y, quantised(made.observation.y), atol=1 / 127, rtol=0)
@@ -213,3 +237,58 @@ def test_estimated_noise_is_told() -> None:
     assert seen.noise_source == "estimated"
     assert seen.sigma_y == pytest.approx(0.05, rel=0.2)
     assert seen.about_noise["sigma_255"] == pytest.approx(127.5 * seen.sigma_y, abs=1e-3)
+
+
+def test_shot_noise_is_recorded() -> None:
+    made = degrade_picture(picture(), "in", Problem(task="denoise", noise="poisson:30"), 3)
+    damaged, record = read_back(made)
+    seen = observation(damaged, "in", Problem(), record)
+    assert (seen.peak, seen.noise_source) == (30, "record")
+    assert seen.about_noise["peak"] == 30
+    assert seen.sigma_y == pytest.approx(made.observation.sigma_y, rel=0.05)
+    assert observation(damaged, "in", Problem(noise="0.1"), record).peak is None
+
+
+def test_grey_pictures_weigh_as_one_measurement() -> None:
+    x = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(1)).mean(1, keepdim=True)
+    for noise in ("0.1", "poisson:40"):
+        seen = observation(picture(c=1), "in", Problem(task="denoise", noise=noise), None)
+        one = Likelihood(seen.y, seen.A, seen.sigma_y, seen.peak)
+        both = seen.likelihood(seen.y)
+        change = both.log_prob(x.expand(-1, 3, -1, -1)) - both.log_prob(
+            0.9 * x.expand(-1, 3, -1, -1)
+        )
+        torch.testing.assert_close(change, one.log_prob(x) - one.log_prob(0.9 * x))
+
+
+def test_colours_are_sought_from_brightness_alone() -> None:
+    grey = observation(picture(c=1), "in", Problem(task="colorize"), None)
+    assert grey.y.shape[1] == 1
+    assert not grey.is_grey
+    assert not grey.warnings
+    coloured = observation(picture(), "in", Problem(task="colorize"), None)
+    assert "only its brightness" in coloured.warnings[0]
+    with pytest.raises(DataError, match="no colours to take"):
+        degrade_picture(picture(c=1), "in", Problem(task="colorize"), 0)
+
+
+def test_compression_is_told_by_the_file_or_by_its_quality() -> None:
+    made = degrade_picture(picture(), "in", Problem(jpeg_quality=40), 0)
+    assert made.jpeg is not None
+    file = load_picture(made.jpeg, "in")
+    seen = observation(file, "in", Problem(task="jpeg"), None)
+    assert torch.equal(seen.y, made.observation.y)
+    assert (seen.shape, seen.visible_size, seen.noise_source) == ((16, 32), (16, 24), "tables")
+    told = observation(file, "in", Problem(jpeg_quality=90), None)
+    assert torch.equal(told.y, seen.y)
+    assert "its own tables" in told.warnings[0]
+    with pytest.raises(UsageError, match="not a JPEG"):
+        observation(picture(), "in", Problem(task="jpeg"), None)
+
+
+def test_explained_pictures_could_have_been_compressed_to_the_file() -> None:
+    seen = degrade_picture(picture(), "in", Problem(jpeg_quality=40), 0).observation
+    x = seen.explained(torch.zeros(2, 3, *seen.shape))
+    assert ((seen.A(x) - seen.y).abs() <= seen.sigma_y * 3**0.5 * (1 + 1e-4)).all()
+    other = observation(picture(), "in", Problem(task="denoise"), None)
+    assert torch.equal(other.explained(x), x)

@@ -22,6 +22,11 @@ PROBLEMS = [
     Problem(mask="rectangle"),
     Problem(mask="pixels"),
     Problem(task="denoise", noise="12/255"),
+    Problem(task="colorize", noise="poisson:12.5"),
+    Problem(gain=1.5),
+    Problem(scale=2, downsample="gaussian:5@0.8"),
+    Problem(scale=2, mask="pixels"),
+    Problem(kernel="5@30", mask="centre"),
 ]
 
 
@@ -32,8 +37,9 @@ def damaged(problem: Problem, seed: int = 5) -> Degraded:
 
 def assert_equal(a: Record, b: Record) -> None:
     assert (a.task, a.size, a.noise, a.seed) == (b.task, b.size, b.noise, b.seed)
-    assert (a.scale, a.downsample, a.boundary) == (b.scale, b.downsample, b.boundary)
-    for one, two in ((a.kernel, b.kernel), (a.mask, b.mask)):
+    assert (a.scale, a.boundary, a.gain, a.peak) == (b.scale, b.boundary, b.gain, b.peak)
+    assert (a.downsample == b.downsample) or (a.filter is not None)
+    for one, two in ((a.kernel, b.kernel), (a.mask, b.mask), (a.filter, b.filter)):
         assert (one is None) == (two is None)
         if one is not None and two is not None:
             assert torch.equal(one.values, two.values)

@@ -1,0 +1,78 @@
+"""The kinds of damage, from the command line: made, undone, and told."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as PillowImage
+from typer.testing import Result
+
+Lavps = Callable[..., Result]
+
+DAMAGES = [
+    ("--task", "colorize"),
+    ("--gain", "2"),
+    ("--jpeg-quality", "15"),
+    ("--kernel", "5@0", "--mask", "rectangle"),
+    ("--scale", "2", "--mask", "pixels"),
+    ("--scale", "2", "--downsample", "gaussian:5@1"),
+    ("--task", "denoise", "--noise", "poisson:30"),
+]
+
+
+@pytest.mark.parametrize("flags", DAMAGES, ids=" ".join)
+def test_what_degrade_made_restore_undoes_without_being_told(
+    lavps: Lavps, restore: Lavps, photo: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    made = lavps("degrade", photo, *flags, "-o", tmp_path / "bad.{ext}")
+    assert made.exit_code == 0, made.output
+    (bad,) = tmp_path.glob("bad.*")
+    task = ("--task", "jpeg") if bad.suffix == ".jpg" else ()
+    result = restore(bad, *task, "-o", tmp_path / "good.png", "--json", "--compare")
+    assert result.exit_code == 0, result.output
+    told: dict[str, Any] = json.loads(result.stdout)
+    with PillowImage.open(tmp_path / "good.png") as good, PillowImage.open(photo) as clean:
+        assert good.size == clean.size
+        assert good.mode == "RGB"
+    assert told["noise"]["source"] == ("tables" if task else "record")
+    assert list(tmp_path.glob("*.compare.png"))
+
+
+@pytest.mark.parametrize("flags", DAMAGES, ids=" ".join)
+def test_simulation_does_the_same(restore: Lavps, photo: Path, flags: tuple[str, ...]) -> None:
+    result = restore(photo, "--simulate", *flags, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["metrics"]["psnr"] > 0
+
+
+def test_a_grey_picture_gets_colours_and_keeps_its_brightness(
+    restore: Lavps, photo: Path, tmp_path: Path
+) -> None:
+    grey = tmp_path / "grey.png"
+    with PillowImage.open(photo) as file:
+        file.convert("L").save(grey)
+    result = restore(grey, "--task", "colorize", "-o", tmp_path / "out.png")
+    assert result.exit_code == 0, result.output
+    with PillowImage.open(tmp_path / "out.png") as out:
+        assert out.mode == "RGB"
+
+
+def test_pixels_of_a_masked_blur_are_not_taken_as_they_are(
+    lavps: Lavps, restore: Lavps, photo: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    lavps("degrade", photo, "--kernel", "5@0", "--mask", "rectangle", "-o", bad)
+    assert restore(bad, "-o", tmp_path / "out.png").exit_code == 0
+    with PillowImage.open(bad) as a, PillowImage.open(tmp_path / "out.png") as b:
+        assert a.size == b.size
+        same = sum(p == q for p, q in zip(a.tobytes(), b.tobytes(), strict=True))
+        assert same < 0.5 * len(a.tobytes())
+
+
+def test_what_is_told_of_a_damage(restore: Lavps, photo: Path) -> None:
+    reduced = restore(photo, "--scale", "2", "--downsample", "box:3", "--json")
+    assert json.loads(reduced.stdout)["downsample"]["type"] == "box"
+    clipped = restore(photo, "--task", "declip", "--json", "-f")
+    assert json.loads(clipped.stdout)["gain"] == 2
