@@ -2,9 +2,9 @@
 
     python benchmarks/damages.py OUT.jsonl --pictures DIR [--size 128] [--preset fast]
 
-What `lavps restore --simulate` does: pictures are damaged as flags say, and restored by the bundled
-weights; one sample and the mean of four. "Observation" is what a viewer shows: the decoded JPEG, the
-grey picture, the clipped one undone by its gain. One line a picture, damage and variant is appended
+What `lavps restore --simulate` does: pictures are damaged as flags say, and restored by the
+bundled weights; one sample and the mean of four. "Observation" is what a viewer shows: the decoded
+JPEG, the grey picture, the clipped one undone by its gain. One line a picture, damage and variant is appended
 to OUT.jsonl, lines already there are not computed again, and a table of the means is printed.
 """
 
