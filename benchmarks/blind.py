@@ -7,21 +7,25 @@ three columns alike, over the middle of the picture.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 
-from lavps_cli.blind.estimate import estimate_kernel
 from lavps_cli.blind.kernel import similarity
 from lavps_cli.core.types import Image
+from lavps_cli.images.picture import Picture
 from lavps_cli.images.reading import load_picture
 from lavps_cli.metrics.psnr import psnr
 from lavps_cli.operators.blur import Blur
 from lavps_cli.operators.kernels import normalise_kernel
-from lavps_cli.pipeline.api import load, restore
-from lavps_cli.pipeline.sampling import sampler_options
+from lavps_cli.pipeline.alternation import alternated
+from lavps_cli.pipeline.model import Tiling, Weights, open_weights
+from lavps_cli.pipeline.problem import Observation, observation
+from lavps_cli.pipeline.requests import Compute, Problem, Sampling
+from lavps_cli.pipeline.sampling import draw, sampler_options
 
 REACH = 6
 """Shifts that are tried, in pixels."""
@@ -34,6 +38,14 @@ def shifted_psnr(x: Image, clean: Image, border: int) -> float:
     shifts = range(-REACH, REACH + 1)
     moved = (x.roll((i, j), (-2, -1))[..., edge:-edge, edge:-edge] for i in shifts for j in shifts)
     return max(float(psnr(m, inner)) for m in moved)
+
+
+def sharp(seen: Observation, weights: Weights) -> Image:
+    options = sampler_options("lavps", "fast", (), weights.switch_ratio)
+    return draw(
+        weights.model(Tiling(0, 0)), seen.likelihood(seen.y), options, method="lavps",
+        shape=(3, *seen.shape), seeds=[0],
+    ).x.clamp(-1, 1)  # fmt: skip
 
 
 def crop(path: Path, side: int) -> Image:
@@ -54,10 +66,11 @@ def main() -> None:
     arrays = [stored[name] for name in stored.files]
     arrays = list(arrays[0]) if arrays[0].ndim == 3 else arrays
     kernels = [normalise_kernel(torch.tensor(array)) for array in arrays]
-    model = load()
-    options = sampler_options("lavps", "fast", (), model.switch_ratio)
-    print("| picture | kernel | sigma_y | similarity | confidence | blurred | blind | known |")
-    print("|---|---|---|---|---|---|---|---|")
+    weights = open_weights(Compute(device="cpu"))
+    print(
+        "| picture | kernel | sigma_y | similar | at last | confidence | blurred | blind | known |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for sigma in map(float, given.sigmas.split(",")):
         rows = []
         for i, path in enumerate(given.pictures):
@@ -65,21 +78,21 @@ def main() -> None:
             y = Blur(kernel, "valid")(clean)
             y = y + sigma * torch.randn(y.shape, generator=torch.Generator().manual_seed(i))
             size, pad = max(kernel.shape), kernel.shape[0] // 2
-            found = estimate_kernel(y, size, sigma)
+            problem = Problem(blind=True, kernel=str(size), noise=str(sigma))
+            first = observation(Picture(y), path.stem, problem, None)
+            found = alternated(first, weights, Sampling())
+            known = replace(found, A=Blur(kernel, "valid"), sigma_y=sigma)
             blurred = torch.nn.functional.pad(y, (pad,) * 4)
-            guesses = [blurred] + [
-                restore(y, Blur(k, "valid"), sigma_y=sigma, model=model, options=options).clamp(
-                    -1, 1
-                )
-                for k in (found.kernel, kernel)
-            ]
+            guesses = [blurred, sharp(found, weights), sharp(known, weights)]
             scores = [shifted_psnr(x.clamp(-1, 1), clean, pad) for x in guesses]
-            rows.append([similarity(found.kernel, kernel), found.confidence, *scores])
+            choices = [each.degradation.kernel for each in (first, found)]
+            alike = [similarity(choice.values, kernel) for choice in choices]
+            rows.append([*alike, choices[0].about["confidence"], *scores])
             told = " | ".join(f"{v:.2f}" for v in rows[-1])
             print(f"| {path.stem} | {i % len(kernels) + 1} | {sigma:g} | {told} |", flush=True)
         middle = " | ".join(f"{median(column):.2f}" for column in zip(*rows, strict=True))
         print(f"| **median** | | {sigma:g} | {middle} |")
-        gains = [row[3] - row[2] for row in rows]
+        gains = [row[4] - row[3] for row in rows]
         print(f"median gain {median(gains):+.2f} dB; gains {[round(g, 2) for g in gains]}")
 
 

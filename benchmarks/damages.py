@@ -4,8 +4,9 @@
 
 What `lavps restore --simulate` does: pictures are damaged as flags say, and restored by the
 bundled weights; one sample and the mean of four. "Observation" is what a viewer shows: the decoded
-JPEG, the grey picture, the clipped one undone by its gain. One line a picture, damage and variant is appended
-to OUT.jsonl, lines already there are not computed again, and a table of the means is printed.
+JPEG, the grey picture, the clipped one undone by its gain. One line a picture, damage and variant
+is appended to OUT.jsonl, lines already there are not computed again, and a table of the means is
+printed.
 """
 
 import argparse

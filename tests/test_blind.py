@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lavps_cli.blind.estimate import CONFIDENT, Estimate, estimate_kernel
-from lavps_cli.blind.kernel import on_simplex, similarity
+from lavps_cli.blind.estimate import CONFIDENT, Estimate, estimate_kernel, refitted
+from lavps_cli.blind.kernel import apart_of, on_simplex, similarity
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DataError, UsageError
 from lavps_cli.images.picture import Picture
@@ -115,3 +115,24 @@ def test_the_written_kernel_can_be_given_back(tmp_path: Path) -> None:
     file = tmp_path / "a.kernel.png"
     file.write_bytes(encode_deep(found().kernel / found().kernel.max()))
     assert torch.allclose(read_kernel(str(file), 0.9, 0).values, found().kernel, atol=1e-4)
+
+
+def test_the_kernel_is_found_again_from_the_sharp_picture() -> None:
+    # The picture goes on beyond what is seen of it, by half of the support that is searched.
+    fitted = refitted(blocks()[..., :134, :134], blurred(1, 1), SIZE)
+    assert similarity(fitted, TRUTH) > max(0.95, similarity(found().kernel, TRUTH))
+
+
+def test_doubt_is_what_the_halves_make_different() -> None:
+    assert 0 < found().doubt < 0.1
+    here, there = torch.zeros(2, SIZE, SIZE)
+    here[3, 1:5], there[6, 4:8] = 0.25, 0.25
+    assert float(apart_of(here, there).abs().max()) < 1e-6
+    assert float(apart_of(here, here.T).abs().sum()) == pytest.approx(1.5)
+
+
+def test_noise_that_is_assumed_grows_by_the_doubt() -> None:
+    problem = Problem(kernel=str(SIZE), blind=True, noise="0.02")
+    seen = observation(Picture(blurred().expand(1, 3, -1, -1)), "a.png", problem, None)
+    assert seen.sigma_y == pytest.approx((0.02**2 + seen.degradation.doubt**2) ** 0.5)
+    assert seen.degradation.doubt > 0

@@ -22,12 +22,15 @@ def transfer(kernel: Plane, size: tuple[int, int]) -> Complex[Tensor, "_h _w2"]:
     return torch.fft.rfft2(placed.roll((-(kh // 2), -(kw // 2)), (0, 1)))
 
 
+def filtered(x: Plane, kernel: Plane) -> Plane:
+    """Return k * x, the picture going on around its border."""
+    return torch.fft.irfft2(torch.fft.rfft2(x) * transfer(kernel, _size(x)), s=x.shape)
+
+
 def tapered(y: Plane, radius: int) -> Plane:
     """Return `y` blended into its own blur near the border, so that it goes on around it."""
     side = 2 * radius + 1
-    blurred = torch.fft.irfft2(
-        torch.fft.rfft2(y) * transfer(y.new_full((side, side), side**-2.0), _size(y)), s=y.shape
-    )
+    blurred = filtered(y, y.new_full((side, side), side**-2.0))
     weight = _ramp(y.shape[0], side)[:, None] * _ramp(y.shape[1], side)
     return weight.to(y) * y + (1 - weight.to(y)) * blurred
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
-from lavps_cli.blind.edges import Plane, gradients, strong_edges, tapered
-from lavps_cli.blind.kernel import Kernel, cleaned, kernel_between, similarity
-from lavps_cli.core.types import Image
+from lavps_cli.blind.edges import Plane, filtered, gradients, strong_edges, tapered
+from lavps_cli.blind.kernel import Kernel, apart_of, cleaned, kernel_between, similarity
+from lavps_cli.core.types import Image, Measurement
 from lavps_cli.errors import DataError, UsageError
 
 MAX_SIDE = 384
@@ -26,6 +26,9 @@ class Estimate:
 
     kernel: Kernel
     """Not negative, sum 1, centroid in the centre."""
+    doubt: float
+    """Deviation of what the error of the kernel adds to the observation, about: half of what the
+    kernels of the two halves of the picture make different, on the scale of `y`."""
     confidence: float
     """0 to 1: the similarity of the kernels that the two halves of the picture give, less where the
     noise has more energy in the gradients than the picture."""
@@ -55,29 +58,52 @@ def estimate_kernel(y: Image, size: int, sigma_y: float) -> Estimate:
             f"A picture of {width}x{height} is too small for a kernel of {size}x{size}.",
             "Take a smaller kernel or a larger picture.",
         )
-    plane = _busiest((y[0].double().mean(0) + 1) / 2, MAX_SIDE)
+    plane = (busiest(y, MAX_SIDE)[0].double().mean(0) + 1) / 2
     energy = float(gradients(plane)[:, :-1, :-1].square().mean())
     of_noise = 2 * (sigma_y / 2) ** 2 / y.shape[1]
     if energy < _FLAT**2:
         delta = torch.zeros(size, size)
         delta[size // 2, size // 2] = 1
-        return Estimate(delta, 0.0)
+        return Estimate(delta, 0.0, 0.0)
     parts = plane.chunk(2, 0 if plane.shape[0] >= plane.shape[1] else 1)
     kernels = [_coarse_to_fine(part, size, sigma_y) for part in (plane, *parts)]
     # Parts that drown in noise agree on a point: their agreement counts as far as there is signal.
     audible = min(1.0, max(0.0, energy / of_noise - 1)) if of_noise > 0 else 1.0
     agreement = min(1.0, max(0.0, similarity(kernels[1], kernels[2])))
-    return Estimate(kernels[0].float(), agreement * audible)
+    # The whole picture has twice the data of a half: its kernel's error is half their difference.
+    apart = filtered(plane, apart_of(kernels[1], kernels[2]))
+    return Estimate(kernels[0].float(), float(apart.std()), agreement * audible)
 
 
-def _busiest(plane: Plane, side: int) -> Plane:
+def refitted(x: Measurement, y: Image, size: int) -> Kernel:
+    """Return the kernel that explains a blurred picture by a restored one.
+
+    Args:
+        x: (1, c, h + size - 1, w + size - 1) on [-1, 1], restored beyond the border of `y`.
+        y: (1, c, h, w), blurred.
+        size: Side of the support, odd.
+    """
+    sharp, blurred = ((each[0].double().mean(0) + 1) / 2 for each in (x, y))
+    radius = size // 2
+    wide = pad(blurred[None, None], (radius,) * 4, mode="replicate")[0, 0]
+    found = kernel_between(tapered(sharp, radius), tapered(wide, radius), size, _RIDGE)
+    return cleaned(found, 0.05, 0.05).float()
+
+
+def busiest(y: Image, side: int) -> Measurement:
     """Return the square crop with the strongest gradients, from a grid of half its side."""
+    plane = y[0].double().mean(0)
     height, width = plane.shape
     h, w = min(side, height), min(side, width)
     tops = sorted({*range(0, height - h, side // 2), height - h})
     lefts = sorted({*range(0, width - w, side // 2), width - w})
-    crops = [plane[t : t + h, s : s + w] for t in tops for s in lefts]
-    return max(crops, key=lambda crop: float(gradients(crop)[:, :-1, :-1].abs().mean()))
+
+    def strength(at: tuple[int, int]) -> float:
+        crop = plane[at[0] : at[0] + h, at[1] : at[1] + w]
+        return float(gradients(crop)[:, :-1, :-1].abs().mean())
+
+    top, left = max(((t, s) for t in tops for s in lefts), key=strength)
+    return y[..., top : top + h, left : left + w]
 
 
 def _coarse_to_fine(plane: Plane, size: int, sigma_y: float) -> Kernel:

@@ -5,6 +5,7 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lavps_cli.blind.edges import Plane, gradients
 
@@ -81,6 +82,18 @@ def centred(k: Kernel) -> Kernel:
         shift = max(-int(used.min()), min(shift, len(profile) - 1 - int(used.max())))
         k = k.roll(shift, axis)
     return k
+
+
+def apart_of(a: Kernel, b: Kernel) -> Kernel:
+    """Return a - b, b shifted by whole pixels to where it is most similar, on a wider support."""
+    n = (2 * a.shape[0], 2 * a.shape[1])
+    fa, fb = torch.fft.rfft2(a, s=n), torch.fft.rfft2(b, s=n)
+    best = int(torch.fft.irfft2(fa * fb.conj(), s=n).argmax())
+    # The frames go on around their border: the shift is the same in each way to count it.
+    moved = pad(b, (0, n[1] - b.shape[1], 0, n[0] - b.shape[0])).roll(divmod(best, n[1]), (0, 1))
+    apart = pad(a, (0, n[1] - a.shape[1], 0, n[0] - a.shape[0])) - moved
+    shift = (a.shape[0] // 2, a.shape[1] // 2)
+    return pad(apart.roll(shift, (0, 1)), (0, 1, 0, 1))
 
 
 def similarity(a: Kernel, b: Kernel) -> float:

@@ -12,8 +12,8 @@ from lavps_cli.pipeline.requests import Problem
 
 def blind_kernel(
     picture: Picture, name: str, problem: Problem, sigma_y: float, warnings: list[str]
-) -> KernelChoice:
-    """Return the estimated kernel, and warn where it is doubtful.
+) -> tuple[KernelChoice, float]:
+    """Return the estimated kernel and the deviation that its error makes, and warn of doubts.
 
     Args:
         picture: Blurred.
@@ -36,4 +36,4 @@ def blind_kernel(
             "--kernel FILE."
         )
     about = {"type": "estimated", "size": size, "source": "estimated", "confidence": confidence}
-    return KernelChoice(found.kernel, about)
+    return KernelChoice(found.kernel, about), found.doubt

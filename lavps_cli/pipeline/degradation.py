@@ -55,6 +55,8 @@ class Degradation:
     filter: KernelChoice | None = None
     """Of a reduction that is neither."""
     kernel: KernelChoice | None = None
+    doubt: float = 0.0
+    """Deviation of what the error of an estimated kernel adds to the observation."""
     boundary: Boundary = "valid"
     mask: MaskChoice | None = None
     gain: float = 2.0

@@ -146,7 +146,7 @@ def observation(
         degradation=degradation,
         A=A,
         y=y,
-        sigma_y=sigma_y,
+        sigma_y=math.hypot(sigma_y, degradation.doubt),
         peak=peak,
         noise_source=source,
         shape=(visible[0] + 2 * top, visible[1] + 2 * left),
@@ -205,9 +205,9 @@ def _restorable(
             sigma_y, peak, _ = _noise(picture, problem, record, Degradation(task="denoise"))
             if peak is not None:
                 sigma_y = shot_noise(picture.pixels, Denoising(), peak)
-            found = blind_kernel(picture, name, problem, sigma_y, warnings)
+            found, doubt = blind_kernel(picture, name, problem, sigma_y, warnings)
             boundary = boundary_of(problem, record, "valid")
-            return Degradation(task=task, kernel=found, boundary=boundary)
+            return Degradation(task=task, kernel=found, boundary=boundary, doubt=doubt)
         kernel = given_kernel(problem) or (record.kernel if record else None)
         if kernel is None:
             raise UsageError(

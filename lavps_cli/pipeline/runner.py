@@ -14,6 +14,7 @@ from lavps_cli.images.opening import content_of, size_of
 from lavps_cli.images.picture import Picture
 from lavps_cli.images.writing import with_writable_metadata
 from lavps_cli.options import parse_count, parse_seconds
+from lavps_cli.pipeline.alternation import alternated
 from lavps_cli.pipeline.calibration import Costs, costs, expected_seconds
 from lavps_cli.pipeline.case import Case, read_case
 from lavps_cli.pipeline.deliver import Finished, deliver
@@ -270,6 +271,8 @@ class Run:
         try:
             options, _ = self._options_for(request, seen)
             make_folders(ready.targets)
+            if request.problem.blind:
+                seen = alternated(seen, self.weights, sampling)
             if posterior is None:
                 posterior = sample_posterior(
                     seen,
