@@ -19,6 +19,8 @@ lavps benchmark --budget 35s
 lavps benchmark --tasks deblur,inpaint:rect --dataset photos/ --size 256 --max-time 1h
 
 lavps benchmark --tasks sr --fail-under sr.psnr=24 --json
+
+lavps benchmark --curve 400 --methods lavps,mgdm,dps,diffpir --plot quality.svg
 """
 MISSED = 8
 
@@ -68,6 +70,16 @@ def benchmark(
     ] = "lavps,mgdm",
     preset: params.Preset = "balanced",
     settings: params.Settings = None,
+    curve: Annotated[
+        int | None,
+        unset(
+            params.SAMPLING,
+            "--curve",
+            min=1,
+            metavar="EVALUATIONS",
+            help="Measure every method at all its numbers of steps that take at most so many.",
+        ),
+    ] = None,
     coverage: Annotated[
         int,
         option(
@@ -106,6 +118,23 @@ def benchmark(
         bool, option(OUTPUT, "--save-pictures", help="Of all test images, not of the first three.")
     ] = False,
     html: measuring.Html = None,
+    plot: Annotated[
+        str | None,
+        unset(
+            OUTPUT,
+            "--plot",
+            metavar="FILE.png|svg",
+            help="Draw the first metric against the evaluations of the network, task by task.",
+        ),
+    ] = None,
+    save: Annotated[
+        bool,
+        option(
+            OUTPUT,
+            "--save/--no-save",
+            help="Keep the curves of --curve for `lavps restore --method auto`.",
+        ),
+    ] = True,
     compare: Annotated[
         str | None,
         unset(OUTPUT, "--compare", metavar="DIR", help="Tell what is better than in that run."),
@@ -130,11 +159,15 @@ def benchmark(
     Methods take turns image by image; the time is that of the sampler alone. Every image is a line
     of OUTPUT/records.jsonl, and what is there is not measured again.
     """
+    from lavps_cli.pipeline.auto import keep_curves
     from lavps_cli.pipeline.benchmark import benchmark as run
+    from lavps_cli.pipeline.curves import write_curves
     from lavps_cli.pipeline.pages import benchmark_page, write_page
+    from lavps_cli.pipeline.plots import check_plot
     from lavps_cli.pipeline.requests import BenchmarkRequest, Compute, Spread
     from lavps_cli.pipeline.tables import benchmark_table, metric_lines, text_of
 
+    check_plot(plot)
     request = BenchmarkRequest(
         output=output,
         budgets=tuple(budgets or ()),
@@ -148,6 +181,7 @@ def benchmark(
         own_metrics=tuple(own_metrics or ()),
         preset=preset,
         settings=tuple(settings or ()),
+        curve=curve,
         coverage=coverage,
         spread=Spread(engine=engine, address=ray_address, actors=actors, gpus=actor_gpus),
         compute=Compute(
@@ -170,6 +204,10 @@ def benchmark(
         terminal.clear()
         if html is not None:
             write_page(html, benchmark_page(result))
+        if plot is not None:
+            write_curves(result, plot)
+        if curve is not None and save:
+            terminal.detail(f"kept in {keep_curves(result)}")
         if as_json:
             json_line(result.told)
         else:

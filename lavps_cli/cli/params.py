@@ -208,8 +208,8 @@ Method = Annotated[
     option(
         SAMPLING,
         "--method",
-        metavar="|".join(catalog.SAMPLERS),
-        help="Sampler.",
+        metavar="|".join(["auto", *catalog.SAMPLERS]),
+        help="Sampler; auto: the best one within --budget.",
         autocompletion=completion.methods,
     ),
 ]

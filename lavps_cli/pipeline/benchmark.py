@@ -16,7 +16,7 @@ from lavps_cli.errors import UsageError
 from lavps_cli.images.writing import write_atomic
 from lavps_cli.options import parse_seconds
 from lavps_cli.pipeline.bench_data import load_pictures, parse_tasks
-from lavps_cli.pipeline.calibration import stored_settings
+from lavps_cli.pipeline.calibration import model_key, stored_settings
 from lavps_cli.pipeline.contenders import Contender, check_methods, open_contenders
 from lavps_cli.pipeline.kept_pictures import keeper, load_pairs
 from lavps_cli.pipeline.measuring import Bench, environment
@@ -56,6 +56,10 @@ class Benchmark:
     """Measurements that did not fit into the time."""
     failed: list[str]
     """Thresholds that were not met, and cells that stayed empty."""
+    model: str = ""
+    """Which weights the methods have in common, by their digests."""
+    size: int = 0
+    """Side of the pictures."""
 
     @property
     def told(self) -> dict[str, Any]:
@@ -75,6 +79,10 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
             f"Give at least:  --coverage {LEAST}",
         )
     budgets = [parse_seconds("--budget", text) for text in request.budgets]
+    if request.curve is not None and budgets:
+        raise UsageError(
+            "--curve measures all numbers of steps, --budget chooses one.", "Leave either out."
+        )
     thresholds = [parse_threshold(text) for text in request.fail_under]
     families = parse_tasks(request.tasks, request.ood, request.size)
     limit = parse_seconds("--max-time", request.max_time)
@@ -114,6 +122,8 @@ def benchmark(request: BenchmarkRequest, listener: Listener) -> Benchmark:
         complete=left.complete,
         missing=left.missing,
         failed=failed_cells(entries, thresholds, metrics),
+        model=model_key(bench.weights),
+        size=request.size,
     )
     output.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"schema": 1} | result.told, ensure_ascii=False, indent=1)
@@ -197,14 +207,7 @@ class _Run:
                 (None, family, each, each.cell(self.bench, options, family))
                 for family in self.families
                 for each in self.contenders
-                for options in [
-                    sampler_options(
-                        each.method,
-                        request.preset,
-                        request.settings,
-                        trained_ratio(each.weights, each.method),
-                    )
-                ]
+                for options in _asked(each, request)
             ]
         spent = time.monotonic()
         for budget in budgets:
@@ -302,6 +305,17 @@ class _Run:
             return None
         found = [v for r in records if (v := r.metrics.get(chief.name)) is not None]
         return (1 if chief.higher else -1) * statistics.mean(found) if found else None
+
+
+def _asked(contender: Contender, request: BenchmarkRequest) -> list[Any]:
+    """Return the settings of a method that are measured without a budget."""
+    weights, method = contender.weights, contender.method
+    if request.curve is not None:
+        known = ladder(weights, method, request.settings)
+        fit = [each for each in known if units(weights, method, each) <= request.curve]
+        return fit or known[:1]
+    trained = trained_ratio(weights, method)
+    return [sampler_options(method, request.preset, request.settings, trained)]
 
 
 def _entry(

@@ -229,6 +229,8 @@ class BenchmarkRequest:
     metrics: str = "psnr,ssim,lpips"
     own_metrics: tuple[str, ...] = ()
     preset: PresetName = "balanced"
+    curve: int | None = None
+    """Each method is measured at all its numbers of steps that take at most so many evaluations."""
     settings: tuple[str, ...] = ()
     """`name=value` texts, for all methods."""
     coverage: int = 0

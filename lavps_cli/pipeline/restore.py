@@ -2,10 +2,13 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 from lavps_cli.errors import UsageError
+from lavps_cli.images.opening import content_of
 from lavps_cli.options import parse_count, parse_pixels, parse_seconds
+from lavps_cli.pipeline.auto import AUTO, check_auto, chosen_method
 from lavps_cli.pipeline.clustered import on_cluster
 from lavps_cli.pipeline.damage import required_task
 from lavps_cli.pipeline.degradation import check_problem
@@ -16,12 +19,13 @@ from lavps_cli.pipeline.jobs import find_jobs
 from lavps_cli.pipeline.manifest import checked
 from lavps_cli.pipeline.model import open_weights, use_threads
 from lavps_cli.pipeline.overlap import LARGE, WINDOW, InWork, batches, overlapped
-from lavps_cli.pipeline.paths import TEMPLATE, check_outputs
+from lavps_cli.pipeline.paths import STDIO, TEMPLATE, check_outputs, name_of
 from lavps_cli.pipeline.pool import check_engine
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes
 from lavps_cli.pipeline.runner import Run, fit, pixels_of
 from lavps_cli.pipeline.spread import check_spread
+from lavps_cli.storage.places import located
 
 
 def restore_files(request: Restoration, listener: Listener, pipes: Pipes) -> Iterator[Outcome]:
@@ -49,12 +53,41 @@ def _on_this_machine(request: Restoration, listener: Listener, pipes: Pipes) -> 
     if not jobs:
         listener.note("no pictures to restore")
         return
+    if request.sampling.method == AUTO:
+        request, jobs, pipes = _settled(request, jobs, listener, pipes)
     if request.gpus is not None:
         outcomes = on_devices(request, jobs, listener, pipes, restore_jobs)
     else:
         outcomes = restore_jobs(request, jobs, listener, pipes)
     with closing(outcomes):
         yield from outcomes
+
+
+def _settled(
+    request: Restoration, jobs: Sequence[Job], listener: Listener, pipes: Pipes
+) -> tuple[Restoration, list[Job], Pipes]:
+    """Return the same with a method, which the first picture decides."""
+    first = jobs[0]
+    source = first.source.path
+    if source == STDIO:
+        content = pipes.read()
+        pipes = replace(pipes, read=lambda: content)
+    else:
+        content = content_of(located(source), name_of(source))
+    sampling = first.request.sampling
+    budget = parse_seconds("--budget", sampling.budget or "") / sampling.samples
+    made = chosen_method(first.request, content, name_of(source), budget, listener)
+    method, inference = made.sampling.method, made.compute.inference
+
+    def with_method(asked: Restoration) -> Restoration:
+        return replace(
+            asked,
+            sampling=replace(asked.sampling, method=method),
+            compute=replace(asked.compute, inference=inference),
+        )
+
+    jobs = [replace(job, request=with_method(job.request)) for job in jobs]
+    return with_method(request), jobs, pipes
 
 
 def restore_jobs(
@@ -104,6 +137,9 @@ def check_restoration(request: Restoration) -> None:
         required_task(request.problem)
     if sampling.budget is not None:
         parse_seconds("--budget", sampling.budget)
+    if sampling.method == AUTO:
+        for wrong in check_auto(request):
+            raise UsageError(wrong, "For example:  --method auto --budget 5s")
     parse_count("--tile", compute.tile, 0)
     parse_count("--batch-size", compute.batch_size, 1)
     parse_pixels(compute.max_pixels)

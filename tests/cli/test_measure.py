@@ -14,6 +14,7 @@ from PIL import Image as PillowImage
 from typer.testing import Result
 
 from lavps_cli import catalog
+from lavps_cli.pipeline.auto import read_curves
 
 Lavps = Callable[..., Result]
 Lines = Callable[[Result], list[dict[str, Any]]]
@@ -428,3 +429,32 @@ def test_cmmd_without_its_network_has_a_reason(
     assert scores.exit_code == 0
     assert lines(scores)[0]["metrics"]["cmmd x1000"]["mean"] is None
     assert "cmmd is left out" in scores.stderr
+
+
+def test_curves_are_measured_drawn_and_kept(
+    lavps: Lavps, photos: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    flags = [
+        "--dataset", photos, "--size", "16", "--model", model_folder, "--device", "cpu",
+        "--dtype", "fp32", "--metrics", "psnr", "--tasks", "denoise,sr:2", "--ood", "none",
+        "--images", "1", "--methods", "ddrm,pigdm", "--curve", "25", "-o", tmp_path / "run",
+    ]  # fmt: skip
+    result = lavps("benchmark", *flags, "--plot", tmp_path / "q.svg", "--json")
+    assert result.exit_code == 0, result.output
+    entries = json.loads(result.stdout)["entries"]
+    steps = [e["row"]["options"]["num_steps"] for e in entries if e["task"].startswith("denoise")]
+    assert steps == [10, 20, 10]  # Of PiGDM, 20 steps are 40 evaluations and 20 backward ones.
+    assert all(e["row"]["units"] <= 31 for e in entries)
+    drawn = (tmp_path / "q.svg").read_text()
+    assert drawn.count("denoise") >= 1
+    (kept,) = (tmp_path / "cache" / "lavps" / "curves").glob("*.json")
+    found = read_curves(kept)
+    assert found is not None
+    assert {(p.task, p.method) for p in found.points} == {
+        (t, m) for t in ("denoise", "sr") for m in ("ddrm", "pigdm")
+    }
+    again = lavps("benchmark", *flags, "--budget", "1s")
+    assert again.exit_code == 2
+    assert "Leave either out" in again.output

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,23 @@ import pytest
 from PIL import Image as PillowImage
 from typer.testing import Result
 
+from lavps_cli import catalog
+
 Lavps = Callable[..., Result]
+
+
+@pytest.fixture
+def restore_auto(lavps: Lavps, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lavps:
+    """Run `lavps restore --method auto` with the tiny model and few steps, however much time."""
+    for name, entry in catalog.SAMPLERS.items():
+        monkeypatch.setitem(catalog.SAMPLERS, name, replace(entry, steps=(4,)))
+
+    def run(*args: str | Path, stdin: bytes | None = None) -> Result:
+        tiny = ("--model", model_folder, "--device", "cpu", "--dtype", "fp32")
+        return lavps("restore", *args, *tiny, "--method", "auto", stdin=stdin)
+
+    return run
+
 
 DAMAGES = [
     ("--task", "colorize"),
@@ -76,3 +93,37 @@ def test_what_is_told_of_a_damage(restore: Lavps, photo: Path) -> None:
     assert json.loads(reduced.stdout)["downsample"]["type"] == "box"
     clipped = restore(photo, "--task", "declip", "--json", "-f")
     assert json.loads(clipped.stdout)["gain"] == 2
+
+
+def test_a_method_is_chosen_within_a_time(restore_auto: Lavps, photo: Path) -> None:
+    result = restore_auto(photo, "--task", "denoise", "--budget", "10m", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["method"] in catalog.SAMPLERS
+    again = restore_auto(
+        photo, "--task", "denoise", "--budget", "10m", "--simulate", "--json", "-f"
+    )
+    assert again.exit_code == 0, again.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "needs a time"),
+        (("--budget", "1s", "-O", "num_steps=3"), "belongs to one method"),
+        (("--budget", "soon"), "--budget"),
+    ],
+)
+def test_a_method_cannot_be_chosen_without_a_time(
+    restore_auto: Lavps, photo: Path, flags: tuple[str, ...], message: str
+) -> None:
+    result = restore_auto(photo, "--task", "denoise", *flags)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_a_picture_from_a_pipe_is_looked_at_once(restore_auto: Lavps, photo: Path) -> None:
+    flags = ("--task", "denoise", "--budget", "10m", "-o", "-")
+    result = restore_auto("-", *flags, stdin=photo.read_bytes())
+    assert result.exit_code == 0
+    assert result.stdout_bytes.startswith(b"\x89PNG")

@@ -1,0 +1,212 @@
+"""`--method auto`: the best sampler within a time, as `lavps benchmark --curve` measures."""
+
+import json
+import statistics
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lavps_cli import catalog
+from lavps_cli.catalog import MASKED
+from lavps_cli.errors import OutputError
+from lavps_cli.folders import cache_folder
+from lavps_cli.images.writing import write_atomic
+from lavps_cli.pipeline.benchmark import Benchmark
+from lavps_cli.pipeline.calibration import PROBE_SIZE, kind_of, model_key
+from lavps_cli.pipeline.case import read_case
+from lavps_cli.pipeline.model import Weights, open_weights
+from lavps_cli.pipeline.priors import FolderPrior
+from lavps_cli.pipeline.requests import Restoration
+from lavps_cli.pipeline.results import Listener
+from lavps_cli.pipeline.settings import probe
+from lavps_cli.weights.index import beside_of
+
+AUTO = "auto"
+FORMAT = 1
+BUNDLED = Path(__file__).parents[1] / "bench" / "curves.json"
+_LIKE = {"colorize": "inpaint", "jpeg": "denoise", "declip": "inpaint"}
+"""Tasks that are not measured, and those whose methods serve for them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One configuration of a method, measured on a kind of operators."""
+
+    task: str
+    method: str
+    num_steps: int
+    evaluations: float
+    """Of the networks, forward, a backward one counting twice."""
+    cost: float
+    """Time of an image, in forward evaluations of the prior."""
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Quality against cost, for all methods that were compared."""
+
+    model: str
+    metric: str
+    higher: bool
+    size: int
+    images: int
+    points: list[Point]
+    format: int = FORMAT
+
+
+def keep_curves(result: Benchmark) -> Path:
+    """Keep what a run has measured for `--method auto`; what is there of the model is replaced.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    return _save(curves_of(result))
+
+
+def curves_of(result: Benchmark) -> Curves:
+    """Return what a run has measured by its first metric, as far as there are values."""
+    about = result.metrics[0]
+    metric, higher = str(about["name"]), bool(about["higher_is_better"])
+    rows = [
+        (e.task, e.method, e.row) for e in result.entries if e.row is not None and e.row.seconds
+    ]
+    shared = [
+        row.seconds / row.units
+        for _, method, row in rows
+        if row.seconds and catalog.sampler(method.partition("=")[0]).trained is None
+    ]
+    unit = statistics.median(shared) if shared else 1.0
+    points = [
+        Point(
+            task=kind_of(task),
+            method=method.partition("=")[0],
+            num_steps=int(row.options.get("num_steps", 1)),
+            evaluations=row.units,
+            cost=row.seconds / unit,
+            value=value,
+        )
+        for task, method, row in rows
+        if row.seconds and (value := row.metrics[metric].mean) is not None
+    ]
+    images = max((row.n for _, _, row in rows), default=0)
+    return Curves(
+        model=result.model, metric=metric, higher=higher, size=result.size, images=images,
+        points=points,
+    )  # fmt: skip
+
+
+def _save(curves: Curves) -> Path:
+    path = cache_folder("curves") / f"{curves.model.replace('/', '_')}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path.parent} cannot be made: {error.strerror}.", "Or leave it out:  --no-save"
+        ) from error
+    write_atomic(path, (json.dumps(asdict(curves), indent=1) + "\n").encode())
+    return path
+
+
+def read_curves(path: Path) -> Curves | None:
+    """Return the curves of a file, None where it has none that can be used."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        points = [Point(**point) for point in values.pop("points")]
+        found = Curves(**values, points=points)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    known = all(point.method in catalog.SAMPLERS for point in points)
+    return found if found.format == FORMAT and known and points else None
+
+
+def known_curves(weights: Weights) -> Curves:
+    """Return the curves of these weights if they were measured here, else those that came along."""
+    own = cache_folder("curves") / f"{model_key(weights).replace('/', '_')}.json"
+    found = read_curves(own) or read_curves(BUNDLED)
+    assert found is not None
+    return found
+
+
+def best_point(
+    curves: Curves, task: str, methods: Collection[str], cost: float
+) -> tuple[Point, bool]:
+    """Return the best configuration within a cost, and whether there is one; else the cheapest.
+
+    Args:
+        curves: What is known.
+        task: A task of the catalogue.
+        methods: Those that can be used.
+        cost: In forward evaluations of the prior.
+    """
+    kind = _LIKE.get(task, task.removesuffix(MASKED))
+    usable = [p for p in curves.points if p.task == kind and p.method in methods]
+    fit = [p for p in usable if p.cost <= cost]
+    if not fit:
+        return min(usable, key=lambda p: p.cost), False
+    sign = 1 if curves.higher else -1
+    return max(fit, key=lambda p: (sign * p.value, -p.cost)), True
+
+
+def usable_methods(weights: Weights) -> list[str]:
+    """Return the methods that sample with a prior alone, or with what lies beside it."""
+    prior = weights.prior
+    folder = prior.folder if isinstance(prior, FolderPrior) else None
+    found = []
+    for name, entry in catalog.SAMPLERS.items():
+        needed = entry.trained or (entry.inference if entry.inference == "latino" else None)
+        there = needed is None or (folder is not None and beside_of(folder, needed) is not None)
+        if name == "lavps":
+            there = weights.inference_folder is not None
+        if there:
+            found.append(name)
+    return found
+
+
+def chosen_method(
+    request: Restoration, content: bytes, name: str, budget: float, listener: Listener
+) -> Restoration:
+    """Return a request with the method that is best within its budget for a picture.
+
+    Args:
+        request: With `auto` for a method.
+        content: The file of the picture, which stands for all of them.
+        name: What messages call it.
+        budget: Seconds of a sample.
+        listener: Told what was chosen.
+
+    Raises:
+        LavpsError: The picture or the weights cannot be used.
+    """
+    weights = open_weights(request.compute, "lavps")
+    seen = read_case(content, name, request).seen
+    pixels = seen.shape[0] * seen.shape[1]
+    unit = probe(weights, "lavps", PROBE_SIZE).predict(1.0, pixels)
+    curves = known_curves(weights)
+    task = seen.degradation.task
+    point, fits = best_point(curves, task, usable_methods(weights), budget / unit)
+    listener.detail(
+        f"--method auto: {point.method} "
+        + (f"is best within {budget:g} s" if fits else "is the fastest")
+        + f" for {task} ({curves.metric} of {curves.images} images, {curves.model})"
+    )
+    compute = request.compute
+    if point.method != "lavps":
+        compute = replace(compute, inference=None)
+    return replace(
+        request, compute=compute, sampling=replace(request.sampling, method=point.method)
+    )
+
+
+def check_auto(request: Restoration) -> Sequence[str]:
+    """Return what keeps `--method auto` from working, in words; nothing where it can."""
+    sampling = request.sampling
+    wrong = []
+    if sampling.budget is None:
+        wrong.append("--method auto needs a time.")
+    if sampling.settings:
+        wrong.append("--option belongs to one method.")
+    if request.spread.engine != "local":
+        wrong.append("--method auto is for --engine local.")
+    return wrong

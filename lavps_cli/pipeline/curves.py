@@ -1,0 +1,80 @@
+"""Quality against evaluations of the network, for all methods: a figure with a panel a task."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from lavps_cli.images.writing import write_atomic
+from lavps_cli.pipeline.benchmark import Benchmark
+from lavps_cli.storage.places import located
+
+WIDTH, HEIGHT = 4.2, 3.4
+
+
+def write_curves(result: Benchmark, path: str) -> None:
+    """Write the figure of a run.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    write_atomic(located(path), curves(result, Path(path).suffix.lower().lstrip(".")))
+
+
+def curves(result: Benchmark, kind: str) -> bytes:
+    """Return the figure, `png` or `svg`, of the first metric; with bars of its 95 % intervals."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    about = result.metrics[0]
+    tasks = list(dict.fromkeys(entry.task for entry in result.entries))
+    methods = list(dict.fromkeys(entry.method for entry in result.entries))
+    columns = min(len(tasks), 3)
+    rows = -(-len(tasks) // columns)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(WIDTH * columns, HEIGHT * rows), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for place, panel in enumerate(axes.flat):
+        if place >= len(tasks):
+            panel.set_axis_off()
+            continue
+        for number, method in enumerate(methods):
+            _line(panel, result, tasks[place], method, number, str(about["name"]))
+        panel.set_title(tasks[place], fontsize=10)
+        panel.set_xscale("log")
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.set_xlabel("evaluations (a backward one counts twice)")
+        better = "higher" if about["higher_is_better"] else "lower"
+        panel.set_ylabel(f"{about['name']}, {better} is better")
+        panel.grid(alpha=0.2)
+    axes.flat[0].legend(frameon=False, fontsize=7, ncols=2)
+    stream = io.BytesIO()
+    # Without a date, the same numbers give the same file.
+    figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {})
+    pyplot.close(figure)
+    return stream.getvalue()
+
+
+def _line(panel: Any, result: Benchmark, task: str, method: str, number: int, metric: str) -> None:
+    """Draw one method's curve."""
+    rows = [e.row for e in result.entries if (e.task, e.method) == (task, method)]
+    found = sorted(
+        ((row.units, row.metrics[metric]) for row in rows if row is not None and row.n),
+        key=lambda pair: pair[0],
+    )
+    points = [(units, s.mean, s.low, s.high) for units, s in found if s.mean is not None]
+    if not points:
+        return
+    own = method.partition("=")[0] == "lavps"
+    bars = [
+        [mean - (mean if low is None else low) for _, mean, low, _ in points],
+        [(mean if high is None else high) - mean for _, mean, _, high in points],
+    ]
+    panel.errorbar(
+        [units for units, *_ in points], [mean for _, mean, *_ in points], yerr=bars,
+        label=method, marker="os^Dv<>pP*Xh"[number % 12], markersize=4,
+        color="#c8402f" if own else f"C{number}", linewidth=2 if own else 1,
+        elinewidth=0.5, zorder=3 if own else 2,
+    )  # fmt: skip
