@@ -169,7 +169,7 @@ METHODS: dict[str, Callable[[Problem, int], Tensor]] = {
     "DiffPIR": of_catalogue("diffpir", num_steps=100),
     "DAPS": of_catalogue("daps", num_steps=200),
     "RED-diff": of_catalogue("reddiff", num_steps=1000),
-    "MGPS lr 0.1": of_catalogue("mgps", num_steps=300, lr=0.1),
+    "MGPS lr 0.1": of_catalogue("mgps", num_steps=300, lr=0.1, second_fit=2.0),
     "LATINO untrained": of_catalogue("latino", num_steps=30),
 }
 

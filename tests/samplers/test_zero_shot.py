@@ -30,7 +30,7 @@ SHAPE = (3, 8, 8)
 NAMES = ("ddrm", "ddnm", "pigdm", "diffpir", "daps", "reddiff", "mgps")
 SPREAD = {
     "ddrm": (0.5, 0.9), "ddnm": (0.6, 0.9), "pigdm": (0.75, 1.1), "diffpir": (0.7, 1.1),
-    "daps": (1.2, 2.3), "mgps": (0.6, 1.1),
+    "daps": (1.2, 2.3), "mgps": (0.5, 1.1),
 }  # fmt: skip
 """Variance of what is not measured, relative to the prior's. DDRM and DDNM+ damp their noise (eta
 0.85), and DAPS adds that of a level to a sample of the flow, which has its own."""
@@ -82,7 +82,8 @@ def sampled(
 def test_without_an_observation_they_draw_from_the_prior(name: str) -> None:
     prior, nothing = gaussian(), Inpainting(torch.zeros(1, 8, 8).double())
     likelihood = Likelihood(torch.zeros(1, *SHAPE).double(), nothing, 0.1)
-    x = sampled(name, prior, likelihood, 100, num_steps={"daps": 60, "mgps": 50}.get(name, 150))
+    steps = {"daps": 60, "mgps": 50}.get(name, 150)
+    x = sampled(name, prior, likelihood, 40 if name == "mgps" else 100, num_steps=steps)
     assert (x.mean() - 0.2).abs() < 0.05
     low, high = SPREAD[name]
     assert low < x.var() / 0.25 < high
@@ -107,10 +108,10 @@ def test_the_posterior_is_found_but_for_each_ones_bias(name: str, schedule: str)
     prior, sigma_y = gaussian(schedule=schedule), 0.2
     likelihood = Likelihood(MASK(0.2 + 0.5 * random(1, *SHAPE, seed=1)), MASK, sigma_y)
     steps = {"ddrm": 50, "mgps": 25, "daps": 30}.get(name, 100)
-    x = sampled(name, prior, likelihood, 300, num_steps=steps)
+    x = sampled(name, prior, likelihood, 100 if name == "mgps" else 300, num_steps=steps)
     exact = prior.posterior(likelihood)
     # 0.5 away from the observation lies the prior's mean.
-    assert (x.mean(0) - exact.mean).abs().mean() < {"mgps": 0.16}.get(name, 0.09)
+    assert (x.mean(0) - exact.mean).abs().mean() < {"mgps": 0.145}.get(name, 0.09)
     low, high = SPREAD[name]
     assert low < x[:, :, MASK.mask[0] == 0].var() / 0.25 < high
 
@@ -178,6 +179,26 @@ def test_daps_by_langevin_is_daps_drawn_exactly_but_wider_by_its_step(lr: float)
     assert wider == pytest.approx(1 / (1 - lr / 2), rel=0.05)
 
 
+@pytest.mark.parametrize("second_fit", [0.0, 2.0])
+def test_mgps_finds_the_mean_with_a_second_fit_and_without(second_fit: float) -> None:
+    prior, likelihood = gaussian(), Likelihood(MASK(random(1, *SHAPE, seed=1)), MASK, 0.2)
+    settings = {"num_steps": 20, "grad_steps": 10, "lr": 0.1, "second_fit": second_fit}
+    x = sampled("mgps", prior, likelihood, 40, **settings)
+    known = MASK.mask[0] == 1
+    off = (x.mean(0) - prior.posterior(likelihood).mean)[:, known].abs().mean()
+    assert off < 0.25  # Measured: 0.18 and 0.21; the prior's mean is 0.72 away.
+
+
+def test_mgps_goes_on_from_the_step_before() -> None:
+    """Single gradient steps add up: each step begins at the x_0 of the one before."""
+    prior, x = gaussian(), random(1, *SHAPE, seed=1)
+    likelihood = Likelihood(MASK(x), MASK, 0.05)
+    settings = {"num_steps": 60, "grad_steps": 1, "grad_steps_often": 1, "lr": 0.1}
+    out = sampled("mgps", prior, likelihood, 20, **settings)
+    # Measured: 0.37; 0.56 where each begins at D(x_t) anew.
+    assert (out.mean(0) - x[0])[:, MASK.mask[0] == 1].abs().mean() < 0.45
+
+
 def test_reddiff_seeks_a_mode() -> None:
     """Its samples hardly differ, where those of the posterior do, and it fits the observation."""
     prior, x = gaussian(), 0.2 + 0.5 * random(1, *SHAPE, seed=1)
@@ -229,6 +250,7 @@ def test_operators_that_are_not_linear_are_refused(name: str) -> None:
         ("pigdm", {"eta": -0.1}), ("diffpir", {"zeta": 2.0}), ("diffpir", {"strength": 0.0}),
         ("daps", {"ratio_min": 200.0}), ("daps", {"flow_steps": 0}), ("daps", {"lr": 0.0}),
         ("reddiff", {"lr": -1.0}), ("mgps", {"midpoint": 1.0}), ("mgps", {"grad_steps": -1}),
+        ("mgps", {"second_fit": -0.1}), ("ddnm", {"eta": 1.1}),
     ],
 )  # fmt: skip
 def test_impossible_settings_are_refused(name: str, wrong: dict[str, Any]) -> None:
