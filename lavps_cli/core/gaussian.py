@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.schedule import Schedule, over, transition
@@ -17,9 +18,17 @@ class DiagonalGaussian:
     rho: Image
     """Variance, as in the paper."""
 
+    @property
+    def deviation(self) -> Tensor:
+        """sqrt(rho), of one element along axes along which rho is expanded."""
+        rho: Tensor = self.rho
+        for axis, step in enumerate(rho.stride()):
+            rho = rho.narrow(axis, 0, 1) if step == 0 else rho
+        return rho.sqrt()
+
     def at(self, w: Image) -> Image:
         """Return mu + sqrt(rho) w, the reparameterised sample."""
-        return self.mu + self.rho.sqrt() * w
+        return self.mu + self.deviation * w
 
     def sample(self, noise: Noise) -> Image:
         return self.at(noise.normal_like(self.mu))

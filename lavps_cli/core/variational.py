@@ -1,7 +1,7 @@
 """The variational problem of one diffusion step: objective (16), start, safeguard, refinement."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -27,6 +27,13 @@ class Context:
     t: Time
     likelihood: Likelihood
     bridge: DiagonalGaussian
+
+    def without_pictures(self) -> "Context":
+        """Return c for what needs nothing but the bridge, whose mean stands for x0 and xt.
+
+        Of a large picture, everything that is kept counts.
+        """
+        return replace(self, x0=self.bridge.mu, xt=self.bridge.mu)
 
 
 def context(
@@ -101,6 +108,10 @@ def initialise(
     accepted = loss_ws <= loss_zs
     if len(rows) < b:
         accepted = accepted | ~torch.tensor(compared, device=device)
+    if b == 1:  # Nothing to mix: of large pictures only what is chosen is copied.
+        q, row = (predicted, 0) if bool(accepted) else (zero_shot, 1)
+        x0 = (x0_ws, x0_zs)[row]
+        return Start(q, accepted, xs_ws.clone() if row == 0 else xs_zs.clone(), x0.clone())
     choose = accepted[:, None, None, None]
 
     def chosen(of_zero_shot: Image, of_predicted: Image) -> Image:
@@ -134,19 +145,22 @@ def refine(
     if max(steps) == 0:
         return q
     pace = (torch.tensor(rates).to(q.mu) / max(rates))[:, None, None, None]
-    unit = pace * (c.bridge.rho.sqrt() if coordinates == "whitened" else torch.ones_like(q.mu))
+    unit = pace * c.bridge.deviation if coordinates == "whitened" else pace
     u, v = (q.mu - c.bridge.mu) / unit, 0.5 * q.rho.log() / pace
     adam = torch.optim.Adam([u, v], lr=max(rates))
     for i in range(max(steps)):
         active = [count > i for count in steps]
         before = None if all(active) else (u.clone(), v.clone())
-        w, deviation = noise.some_like(q.mu, active), (pace * v).exp()
-        slope = misfit_slope(c, denoiser, c.bridge.mu + unit * u + deviation * w)
+        shift = (pace * v).exp_().mul_(noise.some_like(q.mu, active))
+        slope = misfit_slope(c, denoiser, (unit * u).add_(c.bridge.mu).add_(shift))
         # The divergence's part in closed form, so that autograd keeps nothing of it.
-        u.grad = unit * (slope + unit * u / c.bridge.rho)
-        v.grad = pace * (deviation * w * slope + deviation.square() / c.bridge.rho - 1)
-        del w, deviation, slope
+        rho = (2 * pace * v).exp_().div_(c.bridge.rho)
+        v.grad = shift.mul_(slope).add_(rho).sub_(1).mul_(pace)
+        del shift, rho
+        u.grad = slope.add_((unit * u).div_(c.bridge.rho)).mul_(unit)
+        del slope
         adam.step()
+        u.grad = v.grad = None
         if before is not None:
             rows = torch.tensor(active, device=q.mu.device)[:, None, None, None]
             for new, old in zip((u, v), before, strict=True):

@@ -122,14 +122,19 @@ class AmortisedInference:
         noise_t, noise_s = (self._noise(t, c) for t in (c.t, c.s))
         cond, gain = self.network.features(noise_s, c.likelihood.sigma_y)
         with torch.autocast(c.x0.device.type, self.autocast, enabled=self.autocast is not None):
-            raw = self._backbone(picture, noise_t, cond, c)
-        mean, log_rho, shift = raw.float().chunk(3, 1)
-        deviation = c.bridge.rho.sqrt()
+            raw = self._backbone(picture, noise_t, cond, c).float()
+        del picture  # Of a large one, everything that is kept counts.
+        deviation = c.bridge.deviation
+        mu = c.bridge.mu + deviation * gain.view(-1, 1, 1, 1) * step
+        del step
+        mean, log_rho, shift = raw.chunk(3, 1)
+        rho = c.bridge.rho * log_rho.exp()
         on_x0, _ = bridge_weights(schedule, c.s, c.t)
         shift = over(on_x0, c.x0) * self._spread(c) * shift
-        mu = c.bridge.mu + deviation * gain.view(-1, 1, 1, 1) * step
-        mu = mu + shift + measured(c, schedule, deviation * mean - shift)
-        return DiagonalGaussian(mu, c.bridge.rho * log_rho.exp()), shift
+        change = deviation * mean - shift
+        del raw, mean, log_rho
+        mu = mu + shift + measured(c, schedule, change)
+        return DiagonalGaussian(mu, rho), shift
 
     def _seen(self, c: Context) -> Seen:
         """Return the observation for operator-aware layers, which need the whole picture.

@@ -1,14 +1,16 @@
 """A map of any picture size out of a map of one size: overlapping windows, blended smoothly."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.schedule import Schedule
@@ -20,6 +22,9 @@ KEPT_PIXELS = 2**17
 CALL_PIXELS = 2**18
 """Of so many pixels windows go through the network together, and one window in any case: what the
 network holds of them, at 7 kB a pixel for a gradient, bounds the memory of pictures of any size."""
+
+_Window: TypeAlias = tuple[Any, Tensor | None]
+"""Where it is in a picture, and the weights of its pixels, one everywhere if there are none."""
 
 
 def window_starts(length: int, tile: int, overlap: int) -> list[int]:
@@ -56,7 +61,8 @@ def blend_windows(
     not fade. A picture smaller than a window, or whose sides are not multiples of `multiple` when
     taken at once, is continued by reflection at the right and at the bottom, and cut back. Memory
     is bounded: windows are views of the picture and are added to the result one call after the
-    other; for the gradient, those beyond KEPT_PIXELS go through the network again.
+    other; for the gradient, those beyond KEPT_PIXELS go through the network again. There is a
+    gradient by `x` alone, not by what the network has learnt, and no second one.
 
     Args:
         network: Takes (n, c, h, w) to (n, c2, h, w). It is given windows of all pictures of the
@@ -73,30 +79,106 @@ def blend_windows(
     x = _extend(_extend(x, -2, tile, multiple), -1, tile, multiple)
     h, w = x.shape[-2:]
     if tile == 0 or h == w == tile:
-        return network(x)[..., :height, :width]
+        out = network(x)
+    else:
+        rows, cols = window_starts(h, tile, overlap), window_starts(w, tile, overlap)
+        count = max(min(batch, CALL_PIXELS // tile**2) // b, 1)
+        windows = _Windows(network, tile, rows, cols, count)
+        needs_gradient = torch.is_grad_enabled() and x.requires_grad
+        out = _Blended.apply(x, windows) if needs_gradient else windows.blended(x)  # type: ignore[no-untyped-call]
+    return out if (h, w) == (height, width) else out[..., :height, :width]
 
-    rows, cols = window_starts(h, tile, overlap), window_starts(w, tile, overlap)
-    down, across = _fade(rows, tile), _fade(cols, tile)
-    places = list(product(range(len(rows)), range(len(cols))))
-    count = max(min(batch, CALL_PIXELS // tile**2) // b, 1)
-    out: Tensor | None = None
-    for first in range(0, len(places), count):
-        part = places[first : first + count]
-        corners = [(rows[i], cols[j]) for i, j in part]
-        pixels = (first + len(part)) * b * tile**2
-        keep = not torch.is_grad_enabled() or pixels <= KEPT_PIXELS
 
-        def seen(x: Image, corners: list[tuple[int, int]] = corners) -> Tensor:
-            return network(torch.cat([x[..., r : r + tile, s : s + tile] for r, s in corners]))
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """A network, and the windows that it sees of a picture."""
 
-        raw = seen(x) if keep else checkpoint(seen, x, use_reentrant=False)
-        if out is None:
-            out = raw.new_zeros(b, raw.shape[1], h, w)
-        for (i, j), (r, s), each in zip(part, corners, raw.split(b), strict=True):
-            fade = (down[i, :, None] * across[j]).to(each)
-            out[..., r : r + tile, s : s + tile] += each * fade
-    assert out is not None
-    return out[..., :height, :width]
+    network: Callable[[Image], Tensor]
+    tile: int
+    rows: list[int]
+    """Where windows begin, as `cols`."""
+    cols: list[int]
+    count: int
+    """Places whose windows are in one call."""
+
+    def parts(self) -> Iterator[list[_Window]]:
+        """Yield the windows of each call: where they are, and the weights of their pixels."""
+        down, across = _fade(self.rows, self.tile), _fade(self.cols, self.tile)
+        places: list[_Window] = [
+            (
+                (..., slice(r, r + self.tile), slice(s, s + self.tile)),
+                down[i, :, None] * across[j],
+            )
+            for (i, r), (j, s) in product(enumerate(self.rows), enumerate(self.cols))
+        ]
+        return (places[i : i + self.count] for i in range(0, len(places), self.count))
+
+    def blended(self, x: Image) -> Tensor:
+        """Return the windows of `x` after the network, blended."""
+        out: Tensor | None = None
+        for part in self.parts():
+            out = _added(out, self.network(_cut(x, part)), part, x)
+        assert out is not None
+        return out
+
+
+class _Blended(Function):
+    """The same with its gradient by x written out.
+
+    Autograd would hold a picture of zeros for every window's gradient, and copy one for every
+    window that is added: time that grows with the square of the picture.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Image, windows: _Windows) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.windows, ctx.kept, pixels, kind = windows, [], 0, x.device.type
+        ctx.precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        out: Tensor | None = None
+        for part in windows.parts():
+            inside = _cut(x, part)
+            pixels += inside[:, 0].numel()
+            with torch.set_grad_enabled(pixels <= KEPT_PIXELS):
+                inside.requires_grad_(pixels <= KEPT_PIXELS)
+                raw = windows.network(inside)
+            if pixels <= KEPT_PIXELS:
+                ctx.kept.append((inside, raw))
+            out = _added(out, raw.detach(), part, x)
+        assert out is not None
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        (x,), windows, kept = ctx.saved_tensors, ctx.windows, iter(ctx.kept)
+        kind, precision = x.device.type, ctx.precision
+        ctx.kept = []
+        out: Tensor | None = None
+        for part in windows.parts():
+            inside, raw = next(kept, (None, None))
+            if inside is None or raw is None:
+                inside = _cut(x, part).requires_grad_()
+                same = torch.autocast(kind, precision, enabled=precision is not None)
+                with torch.enable_grad(), same:
+                    raw = windows.network(inside)
+            of_raw = torch.cat([g[where] * fade.to(g) for where, fade in part])
+            (slope,) = torch.autograd.grad(raw, inside, of_raw.to(raw))
+            out = _added(out, slope, [(where, None) for where, _ in part], x)
+        assert out is not None
+        return out, None
+
+
+def _cut(x: Image, part: Sequence[_Window]) -> Tensor:
+    return torch.cat([x[where] for where, _ in part])
+
+
+def _added(out: Tensor | None, raw: Tensor, part: Sequence[_Window], x: Image) -> Tensor:
+    """Return `out`, nothing at first, after windows of pictures like `x` were added in place."""
+    if out is None:
+        out = raw.new_zeros(len(x), raw.shape[1], *x.shape[-2:])
+    for (where, fade), each in zip(part, torch.split(raw, len(x)), strict=True):
+        out[where] += each if fade is None else each * fade.to(each)
+    return out
 
 
 @dataclass(frozen=True, eq=False)

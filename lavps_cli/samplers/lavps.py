@@ -1,7 +1,7 @@
 """Algorithm 2 of the paper. MGDM is the same call without an inference model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -157,6 +157,11 @@ def num_grad_steps(
     return [options.grad_steps_end if each else fallback for each in accepted]
 
 
+def all_move(num_grad: int | Sequence[int]) -> bool:
+    """Return whether every image takes gradient steps, after which nothing is left of its start."""
+    return (num_grad if isinstance(num_grad, int) else min(num_grad)) > 0
+
+
 def rate(options: LavpsOptions, accepted: Sequence[bool] | None) -> float | list[float]:
     """Return eta, by image; the paper's is the same for both starts.
 
@@ -236,8 +241,8 @@ def lavps(
     for k in range(num_steps - 1 - done, 1, -1):  # line 3
         s, t, t_next = times[k - 1], times[k], times[k + 1]  # line 4, all weight on t_{k-1}
         late = k in inside
-        xt_next = xt
-        xt = bridge(schedule, x0, xt_next, s=t, t=t_next).sample(noise)  # line 5
+        xt_next = xt if options.renoise == "bridge" else None
+        xt = bridge(schedule, x0, xt, s=t, t=t_next).sample(noise)  # line 5
         for _ in range(options.num_gibbs):  # line 6
             c = context(denoiser, x0, xt, s, t, likelihood)  # line 7
             compared = None if settle == 0 else [run < settle for run in runs]
@@ -248,13 +253,17 @@ def lavps(
             if accepted is not None:
                 runs = [run + 1 if each else 0 for run, each in zip(runs, accepted, strict=True)]
             num_grad = num_grad_steps(options, late, accepted)
+            c = c.without_pictures()
+            del x0, xt  # Of a large picture, nothing is kept that is not needed.
+            if all_move(num_grad):
+                start = replace(start, xs=None, x0=None)
             q = refine(  # lines 17-19
                 start.q, c, denoiser, noise,
                 num_steps=num_grad, lr=rate(options, accepted), coordinates=options.coordinates,
             )  # fmt: skip
             xs, x0 = descend(start, q, num_grad, c, denoiser, options, noise)  # lines 20-21
-            del c, start, q  # Of a large picture, nothing is kept that is not needed.
-            if options.renoise == "bridge":  # line 22
+            del c, start, q
+            if xt_next is not None:  # line 22
                 xt = bridge_between(schedule, xs, xt_next, s, t, t_next).sample(noise)
             else:
                 xt = forward_kernel(schedule, xs, s, t).sample(noise)
