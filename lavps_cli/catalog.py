@@ -122,6 +122,8 @@ class Sampler:
     summary: str
     evaluations: str
     """Takes options and whether there is an inference model; returns forward and backward ones."""
+    pictures: int = 13
+    """Pictures that a step holds at once, beside what the network and the operator do."""
     trained: WeightsKind | None = None
     """What it samples with in the place of a prior: networks that know the observation."""
     presets: dict[str, Preset] = field(default_factory=lambda: PRESETS)
@@ -149,6 +151,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.dps:DpsOptions",
         inference=None,
         evaluations="lavps_cli.samplers.dps:evaluations",
+        pictures=8,
         summary="diffusion posterior sampling (Chung et al. 2023)",
         presets=_steps(50, 150, 1000),
     ),
@@ -157,6 +160,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.ddrm:DdrmOptions",
         inference=None,
         evaluations="lavps_cli.samplers.ddrm:evaluations",
+        pictures=9,
         summary="denoising diffusion restoration models (Kawar et al. 2022)",
         presets=_steps(10, 20, 100),
         steps=(10, 20, 50, 100),
@@ -166,6 +170,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.ddnm:DdnmOptions",
         inference=None,
         evaluations="lavps_cli.samplers.ddnm:evaluations",
+        pictures=9,
         summary="DDNM+: null-space drawing (Wang et al. 2023)",
         presets=_steps(25, 100, 1000),
         steps=(20, 50, 100, 200, 500, 1000),
@@ -175,6 +180,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.pigdm:PigdmOptions",
         inference=None,
         evaluations="lavps_cli.samplers.pigdm:evaluations",
+        pictures=7,
         summary="pseudo-inverse guidance (Song et al. 2023)",
         presets=_steps(20, 100, 500),
         steps=(10, 20, 50, 100, 200, 500),
@@ -184,6 +190,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.diffpir:DiffpirOptions",
         inference=None,
         evaluations="lavps_cli.samplers.diffpir:evaluations",
+        pictures=5,
         summary="plug-and-play by splitting (Zhu et al. 2023)",
         presets=_steps(20, 100, 500),
         steps=(10, 20, 50, 100, 200, 500),
@@ -193,6 +200,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.daps:DapsOptions",
         inference=None,
         evaluations="lavps_cli.samplers.daps:evaluations",
+        pictures=8,
         summary="decoupled annealing (Zhang et al. 2025)",
         presets=_steps(25, 60, 200),
         steps=(10, 20, 50, 100, 200),
@@ -202,6 +210,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.reddiff:ReddiffOptions",
         inference=None,
         evaluations="lavps_cli.samplers.reddiff:evaluations",
+        pictures=15,
         summary="RED-diff: one picture by optimisation (Mardani et al. 2024)",
         presets=_steps(50, 200, 1000),
         steps=(20, 50, 100, 200, 500, 1000),
@@ -211,6 +220,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.mgps:MgpsOptions",
         inference=None,
         evaluations="lavps_cli.samplers.mgps:evaluations",
+        pictures=26,
         summary="midpoint guidance (Moufad et al. 2025)",
         presets=_steps(15, 50, 300),
         steps=(10, 20, 50, 100, 200, 300),
@@ -221,6 +231,7 @@ SAMPLERS: dict[str, Sampler] = {
         inference=None,
         trained="conditional",
         evaluations="lavps_cli.samplers.ode:evaluations",
+        pictures=8,
         summary="a denoiser trained on pairs (InvFusion, Palette), along its probability flow",
         presets=_steps(6, 18, 50),
         steps=(4, 6, 10, 18, 32, 50),
@@ -230,6 +241,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.latino:LatinoOptions",
         inference="latino",
         evaluations="lavps_cli.samplers.latino:evaluations",
+        pictures=5,
         summary="a few steps of a split Langevin chain, unfolded and trained (LATINO, UD2M)",
         presets={name: Preset(warm={}, cold={}) for name in PRESETS},
         steps=(3,),
@@ -240,6 +252,7 @@ SAMPLERS: dict[str, Sampler] = {
         inference=None,
         trained="aps",
         evaluations="lavps_cli.samplers.aps:evaluations",
+        pictures=8,
         summary="a conditional flow: one evaluation is a sample (APS, Mammadov et al. 2024)",
         presets={name: Preset(warm={}, cold={}) for name in PRESETS},
         steps=(1,),

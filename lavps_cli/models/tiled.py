@@ -18,10 +18,13 @@ from lavps_cli.core.types import Image, Time
 from lavps_cli.errors import UsageError
 
 KEPT_PIXELS = 2**17
-"""Of so many pixels of windows the network's activations are kept for the gradient."""
-CALL_PIXELS = 2**18
+"""Of so many pixels of windows the network's activations are kept for the gradient, unless that is
+less than half of them: of a large picture nothing is."""
+CALL_PIXELS = 2**16
 """Of so many pixels windows go through the network together, and one window in any case: what the
-network holds of them, at 7 kB a pixel for a gradient, bounds the memory of pictures of any size."""
+network holds of them, at 5 kB a pixel for a gradient, bounds the memory of pictures of any size.
+More at once are no faster on a CPU (`benchmarks/RESULTS.md`); other devices take four times as
+many."""
 
 _Window: TypeAlias = tuple[Any, Tensor | None]
 """Where it is in a picture, and the weights of its pixels, one everywhere if there are none."""
@@ -46,6 +49,26 @@ def num_windows(h: int, w: int, tile: int, overlap: int) -> int:
     return len(window_starts(h, tile, overlap)) * len(window_starts(w, tile, overlap))
 
 
+def pixels_in_calls(h: int, w: int, b: int, tile: int, overlap: int, kind: str) -> tuple[int, int]:
+    """Return the pixels of b pictures in one call of the network, and those kept for a gradient.
+
+    `kind` is the type of the device.
+    """
+    if tile == 0:
+        return b * h * w, 0
+    count = num_windows(h, w, tile, overlap)
+    at_once = b * min(_windows_at_once(b, tile, kind), count) * tile**2
+    return at_once, 0 if count == 1 else _kept_pixels(b * count * tile**2)
+
+
+def _windows_at_once(b: int, tile: int, kind: str) -> int:
+    return max((1 if kind == "cpu" else 4) * CALL_PIXELS // tile**2 // b, 1)
+
+
+def _kept_pixels(pixels: int) -> int:
+    return min(KEPT_PIXELS, pixels) if pixels <= 2 * KEPT_PIXELS else 0
+
+
 def blend_windows(
     network: Callable[[Image], Tensor],
     x: Image,
@@ -53,7 +76,6 @@ def blend_windows(
     tile: int,
     overlap: int,
     multiple: int,
-    batch: int = 8,
 ) -> Float[Tensor, " b c2 h w"]:
     """Return `network` applied to `x` window by window, windows faded into one another.
 
@@ -61,7 +83,8 @@ def blend_windows(
     not fade. A picture smaller than a window, or whose sides are not multiples of `multiple` when
     taken at once, is continued by reflection at the right and at the bottom, and cut back. Memory
     is bounded: windows are views of the picture and are added to the result one call after the
-    other; for the gradient, those beyond KEPT_PIXELS go through the network again. There is a
+    other, as many together as CALL_PIXELS hold but one of each picture in any case; for the
+    gradient, those beyond KEPT_PIXELS go through the network again. There is a
     gradient by `x` alone, not by what the network has learnt, and no second one.
 
     Args:
@@ -71,8 +94,6 @@ def blend_windows(
         tile: Side of a window; 0 gives the network the whole picture.
         overlap: Least number of pixels that neighbouring windows share.
         multiple: What the sides of the network's input must be multiples of.
-        batch: Windows in one call of the network at most, fewer where CALL_PIXELS say so; but one
-            of each picture in any case.
     """
     _check(tile, overlap, multiple)
     b, _, height, width = x.shape
@@ -82,7 +103,7 @@ def blend_windows(
         out = network(x)
     else:
         rows, cols = window_starts(h, tile, overlap), window_starts(w, tile, overlap)
-        count = max(min(batch, CALL_PIXELS // tile**2) // b, 1)
+        count = _windows_at_once(b, tile, x.device.type)
         windows = _Windows(network, tile, rows, cols, count)
         needs_gradient = torch.is_grad_enabled() and x.requires_grad
         out = _Blended.apply(x, windows) if needs_gradient else windows.blended(x)  # type: ignore[no-untyped-call]
@@ -133,15 +154,16 @@ class _Blended(Function):
     def forward(ctx: Any, x: Image, windows: _Windows) -> Tensor:
         ctx.save_for_backward(x)
         ctx.windows, ctx.kept, pixels, kind = windows, [], 0, x.device.type
+        most = _kept_pixels(len(x) * len(windows.rows) * len(windows.cols) * windows.tile**2)
         ctx.precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         out: Tensor | None = None
         for part in windows.parts():
             inside = _cut(x, part)
             pixels += inside[:, 0].numel()
-            with torch.set_grad_enabled(pixels <= KEPT_PIXELS):
-                inside.requires_grad_(pixels <= KEPT_PIXELS)
-                raw = windows.network(inside)
-            if pixels <= KEPT_PIXELS:
+            keep = pixels <= most
+            with torch.set_grad_enabled(keep):
+                raw = windows.network(inside.requires_grad_(keep))
+            if keep:
                 ctx.kept.append((inside, raw))
             out = _added(out, raw.detach(), part, x)
         assert out is not None
@@ -192,8 +214,6 @@ class TiledDenoiser:
     """Least number of pixels that neighbouring windows share."""
     multiple: int
     """What the sides of the denoiser's input must be multiples of."""
-    batch: int = 8
-    """Windows in one call of the denoiser."""
 
     @property
     def schedule(self) -> Schedule:
@@ -210,7 +230,6 @@ class TiledDenoiser:
             tile=self.tile,
             overlap=self.overlap,
             multiple=self.multiple,
-            batch=self.batch,
         )
 
 

@@ -250,6 +250,7 @@ def _about_run(
         "dtype": weights.dtype,
         "tile": posterior.tile,
         "oom_retries": posterior.oom_retries,
+        "peak_memory_bytes": posterior.peak_memory,
     }
 
 

@@ -1,8 +1,6 @@
 """One measurement: an image is damaged, restored and scored."""
 
 import platform
-import resource
-import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,6 +16,7 @@ from lavps_cli.core.noise import Noise
 from lavps_cli.core.types import Image, Measurement
 from lavps_cli.errors import DeviceError, LavpsError
 from lavps_cli.operators.per_picture import joined, of_rows
+from lavps_cli.pipeline import available
 from lavps_cli.pipeline.bench_data import TestPictures
 from lavps_cli.pipeline.metrics import ImageMetric
 from lavps_cli.pipeline.model import Model, Tiling, Weights
@@ -149,7 +148,7 @@ class Bench:
         except LavpsError as error:
             return [Record(**common, image=image, error=error.message) for image in images], {}
         xhat = drawn.x.clamp(-1, 1)
-        memory = peak(device)
+        most = peak(device)
         off = likelihood.A(xhat) - likelihood.y
         measured = is_measured(likelihood.A, off)
         rms = ((off * measured).square().flatten(1).sum(1) / measured.flatten(1).sum(1)).sqrt()
@@ -165,7 +164,7 @@ class Bench:
                 nbe=drawn.nbe,
                 offered=drawn.offered,
                 accepted=drawn.accepted[i],
-                peak_mb=memory,
+                peak_mb=most,
                 residual=float(rms[i]) / likelihood.sigma_y,
                 metrics={name: value for name, (value, _) in scores.items()}
                 | self._uncertainty(config, options, family, places[i], split),
@@ -212,10 +211,7 @@ def threads_of(weights: Weights) -> int:
 
 def peak(device: torch.device) -> float | None:
     """Return the most memory in MB: of a CUDA device since `rest`, else of this process."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+    return round(available.peak(device) / 1e6, 1)
 
 
 def device_name(device: torch.device) -> str:

@@ -9,6 +9,7 @@ from lavps_cli.pipeline.paths import STDIO, Targets
 from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Sampling
 from lavps_cli.pipeline.results import Result
+from lavps_cli.pipeline.run import Provision
 from lavps_cli.pipeline.sampling import expected_evaluations
 
 
@@ -17,7 +18,7 @@ def plan(
     size: tuple[int, int],
     seen: Observation,
     targets: Targets,
-    tile: int,
+    held: Provision,
     weights: Weights,
     sampling: Sampling,
     options: Any,
@@ -30,7 +31,7 @@ def plan(
         size: Its width and height.
         seen: The problem that it poses.
         targets: Where the results would go.
-        tile: Side of the windows.
+        held: How much of it is held at once.
         weights: Which networks.
         sampling: What is asked.
         options: The sampler's own.
@@ -57,7 +58,9 @@ def plan(
             "nbe": nbe,
             "device": str(weights.device),
             "dtype": weights.dtype,
-            "tile": tile,
+            "tile": held.tiling.tile,
+            "memory_bytes": held.need.bytes,
+            "available_bytes": held.free,
             "seconds": None if expected is None else round(expected * sampling.samples, 1),
         },
     )

@@ -28,10 +28,15 @@ class Result:
     @property
     def plan(self) -> str:
         """What a dry run says."""
-        return ", ".join(f"{key} {_plain(value)}" for key, value in self.details.items())
+        return ", ".join(
+            f"{key.removesuffix('_bytes')} {_plain(key, value)}"
+            for key, value in self.details.items()
+        )
 
 
-def _plain(value: Any) -> str:
+def _plain(key: str, value: Any) -> str:
+    if key.endswith("_bytes") and value is not None:
+        return f"{value / 2**30:.1f} GiB"
     return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -9,6 +9,8 @@ import torch
 
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DeviceError
+from lavps_cli.pipeline.available import available, peak
+from lavps_cli.pipeline.memory import Need, gib, needed, told, too_large
 from lavps_cli.pipeline.model import Tiling, Weights
 from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Sampling
@@ -17,6 +19,7 @@ from lavps_cli.pipeline.seeds import derive_seed
 
 _BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 22}
 _SMALLEST_TILE = 64
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,6 +34,63 @@ class Posterior:
     offered: int
     tile: int
     oom_retries: int
+    peak_memory: int
+    """In bytes, of the device since it was begun, or of this process so far."""
+
+
+@dataclass(frozen=True)
+class Provision:
+    """How a posterior is sampled: what is held at once, and what that takes."""
+
+    batch: int
+    tiling: Tiling
+    need: Need
+    free: int | None
+    """What may be taken, in bytes; None where nothing tells."""
+
+    @property
+    def fits(self) -> bool:
+        return self.free is None or self.need.bytes <= self.free
+
+    @property
+    def told(self) -> str:
+        """Say what it takes, and what there is."""
+        return told(self.need, self.free)
+
+
+def provide(
+    seen: Observation,
+    weights: Weights,
+    tiling: Tiling,
+    sampling: Sampling,
+    options: Any,
+    batch: int | None = None,
+) -> Provision:
+    """Return how samples are drawn in the memory that there is: smaller batches, then windows.
+
+    Where nothing fits, it is the smallest.
+
+    Args:
+        seen: What is known of the picture.
+        weights: Networks and their device.
+        tiling: How the networks are to see the picture.
+        sampling: Method, seed and number of samples, as asked.
+        options: The method's own.
+        batch: Samples drawn together; None chooses.
+    """
+    height, width = seen.shape
+    if batch is None:
+        batch = max(1, _BATCH_PIXELS.get(weights.device.type, 1 << 20) // (height * width))
+    batch, free = min(batch, sampling.samples), available(weights.device)
+    while True:
+        need = needed(
+            seen, weights, tiling, sampling.method, options, batch=batch, samples=sampling.samples
+        )
+        plan = Provision(batch, tiling, need, free)
+        smaller = None if plan.fits else _smaller(batch, tiling, height, width, weights)
+        if smaller is None:
+            return plan
+        batch, tiling = smaller
 
 
 def sample_posterior(
@@ -42,10 +102,11 @@ def sample_posterior(
     *,
     batch: int | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Posterior:
     """Return samples; sample i depends on the seed and i, not on the others or the batches.
 
-    Where memory runs out, batches are halved, then windows.
+    Where memory would not suffice, and where it runs out, batches are halved, then windows.
 
     Args:
         seen: What is known of the picture.
@@ -55,14 +116,25 @@ def sample_posterior(
         options: The method's own, from `sampler_options`.
         batch: Samples drawn together; None chooses.
         on_step: Told steps done and their number.
+        warn: Told what is done for want of memory.
 
     Raises:
-        DeviceError: Memory runs out at the smallest.
+        DeviceError: Memory would not suffice, or runs out, at the smallest.
     """
+    say = warn if warn is not None else _silent
+    first = tiling
+    plan = provide(seen, weights, tiling, sampling, options, batch)
+    batch, tiling, retries = plan.batch, plan.tiling, 0
+    if not plan.fits:
+        assert plan.free is not None
+        if plan.need.certain:
+            raise too_large(plan.need, plan.free, seen, sampling.method)
+        say(f"it {plan.told}; it may not fit.")
+    if tiling != first:
+        say(f"windows of {tiling.tile}x{tiling.tile} pixels, to fit into {gib(plan.free or 0)}.")
+    if weights.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(weights.device)
     height, width = seen.shape
-    if batch is None:
-        batch = max(1, _BATCH_PIXELS.get(weights.device.type, 1 << 20) // (height * width))
-    batch, retries = min(batch, sampling.samples), 0
     while True:
         try:
             return _sample(seen, weights, tiling, sampling, options, batch, retries, on_step)
@@ -73,11 +145,12 @@ def sample_posterior(
             if smaller is None:
                 where = f"{tiling.tile}x{tiling.tile} tiles" if tiling.tile else f"{width}x{height}"
                 raise DeviceError(
-                    f"out of memory at {where} on {weights.device}.",
+                    f"out of memory at {where} on {weights.device}: it {plan.told}.",
                     "Try:  --device cpu   or a smaller picture",
                 ) from error
             batch, tiling = smaller
             retries += 1
+            say(f"out of memory; it goes on with {_size_told(batch, tiling)}.")
         if weights.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -94,12 +167,22 @@ def _smaller(
     return (1, Tiling(tile, tile // 4)) if tile >= _SMALLEST_TILE else None
 
 
+def _silent(text: str) -> None:
+    """Tell nobody."""
+
+
+def _size_told(batch: int, tiling: Tiling) -> str:
+    if batch > 1 or tiling.tile == 0:
+        return f"{batch} at once"
+    return f"windows of {tiling.tile}x{tiling.tile} pixels"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error of any device means that memory ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text
+    return any(part in text for part in _NO_MEMORY)
 
 
 def _sample(
@@ -144,6 +227,7 @@ def _sample(
         offered=parts[0].offered,
         tile=tiling.tile,
         oom_retries=retries,
+        peak_memory=peak(device),
     )
 
 

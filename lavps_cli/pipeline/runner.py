@@ -38,7 +38,7 @@ from lavps_cli.pipeline.plan import plan
 from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes, Progress, Result
-from lavps_cli.pipeline.run import Posterior, residuals, sample_posterior
+from lavps_cli.pipeline.run import Posterior, provide, residuals, sample_posterior
 from lavps_cli.pipeline.sampling import sampler_options
 from lavps_cli.pipeline.together import fit_together, group_size, sample_together
 from lavps_cli.pipeline.transparency import sample_alpha
@@ -231,7 +231,7 @@ class Run:
         if self.request.dry_run:
             planned: list[Outcome] = [self._plan(each) for each in ready]
             return lambda: planned
-        posteriors = None
+        posteriors: Sequence[Posterior | None] = [None] * len(ready)
         started = time.monotonic()
         if len(ready) > 1:
             first = ready[0]
@@ -242,11 +242,12 @@ class Run:
                 first.job.request.sampling,
                 self.options_of(first.job.request),
                 self._watch(ready, started),
+                self.listener.warn,
             )
         seconds = (time.monotonic() - started) / len(ready)
         calls = [
-            self._sample(each, None if posteriors is None else posteriors[i], seconds)
-            for i, each in enumerate(ready)
+            self._sample(each, posterior, seconds)
+            for each, posterior in zip(ready, posteriors, strict=True)
         ]
         return lambda: [outcome for call in calls for outcome in call()]
 
@@ -282,6 +283,7 @@ class Run:
                     options,
                     batch=parse_count("--batch-size", request.compute.batch_size, 1),
                     on_step=self._watch([ready], started),
+                    warn=lambda text: self.listener.warn(f"{name}: {text}"),
                 )
                 seconds = time.monotonic() - started
             posterior = replace(posterior, x=seen.explained(posterior.x))
@@ -390,12 +392,16 @@ class Run:
             options, expected = self._options_for(ready.job.request, ready.case.seen)
         except LavpsError as error:
             return Failure(input=ready.job.source.path, error=error)
+        batch = parse_count("--batch-size", self.request.compute.batch_size, 1)
+        held = provide(ready.case.seen, self.weights, ready.tiling, sampling, options, batch)
+        if not held.fits:
+            self.listener.warn(f"{name_of(ready.job.source.path)} {held.told}: too much.")
         return plan(
             ready.job.source.path,
             ready.case.picture.size,
             ready.case.seen,
             ready.targets,
-            ready.tiling.tile,
+            held,
             self.weights,
             sampling,
             options,

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from lavps_cli.core.operator import Operator
 from lavps_cli.errors import LavpsError
+from lavps_cli.pipeline.available import available, peak
+from lavps_cli.pipeline.memory import needed
 from lavps_cli.pipeline.model import Tiling, Weights
 from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Sampling
@@ -57,12 +59,45 @@ def sample_together(
     sampling: Sampling,
     options: Any,
     on_step: Callable[[int, int], None] | None = None,
-) -> list[Posterior] | None:
+    warn: Callable[[str], None] | None = None,
+) -> list[Posterior | None]:
     """Return one sample of each picture; those that `fit_together`.
 
-    Each picture has its own generator, and gets what it would alone, up to rounding. None where
-    that fails, for want of memory or for one of them: they are to be sampled one by one.
+    Each picture has its own generator, and gets what it would alone, up to rounding. Where memory
+    would not suffice or runs out, half of them are sampled at a time. None where that fails, for
+    want of memory or for one of them: it is to be sampled by itself.
     """
+    if len(seen) == 1:
+        return [None]
+    found = None
+    need = needed(
+        seen[0], weights, tiling, sampling.method, options, batch=len(seen), samples=len(seen)
+    )
+    free = available(weights.device)
+    if free is None or need.bytes <= free:
+        found = _all_at_once(seen, weights, tiling, sampling, options, on_step)
+        if found is not None:
+            return [*found]
+    elif warn is not None:
+        warn(f"{len(seen)} pictures at once would not fit into the memory; half of them do.")
+    if weights.device.type == "cuda":
+        torch.cuda.empty_cache()
+    half = len(seen) // 2
+    return [
+        each
+        for part in (seen[:half], seen[half:])
+        for each in sample_together(part, weights, tiling, sampling, options, on_step, warn)
+    ]
+
+
+def _all_at_once(
+    seen: Sequence[Observation],
+    weights: Weights,
+    tiling: Tiling,
+    sampling: Sampling,
+    options: Any,
+    on_step: Callable[[int, int], None] | None,
+) -> list[Posterior] | None:
     alone = derive_seed(sampling.seed, "sample", 0)
     y = torch.cat([each.y for each in seen])
     try:
@@ -80,7 +115,7 @@ def sample_together(
         if not isinstance(error, LavpsError) and not is_out_of_memory(error):
             raise
         return None
-    x = drawn.x.cpu()
+    x, memory = drawn.x.cpu(), peak(weights.device)
     return [
         Posterior(
             x=x[i : i + 1],
@@ -90,6 +125,7 @@ def sample_together(
             offered=drawn.offered,
             tile=tiling.tile,
             oom_retries=0,
+            peak_memory=memory,
         )
         for i in range(len(seen))
     ]

@@ -10,7 +10,13 @@ from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.schedule import Flow
 from lavps_cli.errors import UsageError
 from lavps_cli.models.analytic import GaussianPrior
-from lavps_cli.models.tiled import TiledDenoiser, blend_windows, num_windows, window_starts
+from lavps_cli.models.tiled import (
+    TiledDenoiser,
+    blend_windows,
+    num_windows,
+    pixels_in_calls,
+    window_starts,
+)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -39,6 +45,11 @@ def only(*allowed: int) -> Callable[[Tensor], Tensor]:
         return x
 
     return same
+
+
+def windows_at_once(patch: pytest.MonkeyPatch, pixels: int) -> None:
+    """Have windows go through the network with so many pixels in a call."""
+    patch.setattr("lavps_cli.models.tiled.CALL_PIXELS", pixels)
 
 
 SIZES = [(1, 1), (1, 30), (5, 3), (8, 8), (8, 9), (15, 16), (17, 31), (40, 13)]
@@ -101,12 +112,13 @@ def test_small_pictures_are_continued_by_reflection(h: int) -> None:
     assert torch.equal(seen[0], expected.view(1, 1, 12, 1).expand(1, 1, 12, 12))
 
 
-def test_blending_is_local_and_continuous() -> None:
+def test_blending_is_local_and_continuous(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows_at_once(monkeypatch, 1)
     # Two windows, of values 0 and 1, meet in one monotone ramp without a step.
     values = iter([0.0, 1.0])
     x = torch.zeros(1, 1, 16, 24)
     out = blend_windows(
-        lambda x: torch.full_like(x, next(values)), x, tile=16, overlap=8, multiple=1, batch=1
+        lambda x: torch.full_like(x, next(values)), x, tile=16, overlap=8, multiple=1
     )
     row = out[0, 0, 0]
     assert (out == row).all()
@@ -117,7 +129,8 @@ def test_blending_is_local_and_continuous() -> None:
     torch.testing.assert_close(row + row.flip(0), torch.ones(24))
 
 
-def test_blending_is_the_weighted_mean_of_naive_windows() -> None:
+def test_blending_is_the_weighted_mean_of_naive_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows_at_once(monkeypatch, 1)
     x = random(2, 3, 21, 10)
     out = blend_windows(network, x, tile=8, overlap=3, multiple=1)
     total, weight = torch.zeros(2, 2, 21, 10).double(), torch.zeros(21, 10).double()
@@ -130,9 +143,9 @@ def test_blending_is_the_weighted_mean_of_naive_windows() -> None:
                 for a in window_starts(21, 8, 3)
                 for b in window_starts(10, 8, 3)
             )
-            own = blend_windows(
-                lambda _, mark=mark: next(mark), x, tile=8, overlap=3, multiple=1, batch=1
-            )[0, 0]
+            own = blend_windows(lambda _, mark=mark: next(mark), x, tile=8, overlap=3, multiple=1)[
+                0, 0
+            ]
             assert (own[window[1:]] > 0).all()
             assert own.count_nonzero() == 64
             total[window] += own[window[1:]] * network(x[window])
@@ -163,15 +176,16 @@ def test_windows_beyond_a_limit_are_computed_again_with_the_same_result(
     x = random(1, 3, 21, 18).requires_grad_()
     results = []
     windows = num_windows(21, 18, 8, 3)
-    for kept, expected in ((windows, windows), (4, 2 * windows - 4), (0, 2 * windows)):
+    windows_at_once(monkeypatch, 128)
+    for kept, expected in ((windows, windows), (8, 2 * windows - 8), (4, 2 * windows)):
         monkeypatch.setattr("lavps_cli.models.tiled.KEPT_PIXELS", kept * 64)
         calls = 0
-        out = blend_windows(counted, x, tile=8, overlap=3, multiple=4, batch=2)
+        out = blend_windows(counted, x, tile=8, overlap=3, multiple=4)
         results.append((out, *torch.autograd.grad(out.square().sum(), x)))
         assert calls == expected
         calls = 0
         with torch.no_grad():
-            blend_windows(counted, x, tile=8, overlap=3, multiple=4, batch=2)
+            blend_windows(counted, x, tile=8, overlap=3, multiple=4)
         assert calls == windows
     for out, gradient in results[1:]:
         assert torch.equal(out, results[0][0])
@@ -179,7 +193,9 @@ def test_windows_beyond_a_limit_are_computed_again_with_the_same_result(
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 100])
-def test_result_does_not_depend_on_the_windows_in_one_call(batch: int) -> None:
+def test_result_does_not_depend_on_the_windows_in_one_call(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = []
 
     def counted(x: Tensor) -> Tensor:
@@ -188,8 +204,11 @@ def test_result_does_not_depend_on_the_windows_in_one_call(batch: int) -> None:
 
     x = random(2, 3, 21, 10)
     expected = blend_windows(ragged, x, tile=8, overlap=3, multiple=1)
-    out = blend_windows(counted, x, tile=8, overlap=3, multiple=1, batch=batch)
+    windows_at_once(monkeypatch, 64 * batch)
+    out = blend_windows(counted, x, tile=8, overlap=3, multiple=1)
     torch.testing.assert_close(out, expected)
+    told, _ = pixels_in_calls(21, 10, 2, 8, 3, "cpu")
+    assert max(sizes) * 64 == told
     assert max(sizes) <= max(batch, 2)
     assert sum(sizes) == 2 * num_windows(21, 10, 8, 3)
 
