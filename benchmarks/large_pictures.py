@@ -1,8 +1,9 @@
-"""What a picture takes by its size: evaluations, seconds of CPU, memory as told before and as it was.
+"""What a picture takes by its size: evaluations, seconds of CPU, memory as told and as it was.
 
 Each run is a command of its own, the smallest number of steps: memory does not grow with them.
 
     python benchmarks/large_pictures.py --sides 256,512,1024,2048 --tasks denoise,sr,deblur
+    python benchmarks/large_pictures.py --windows   # how many windows the network is best given
 """
 
 import argparse
@@ -11,11 +12,17 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image as PillowImage
+
+from lavps_cli.models.trained import Trained
+from lavps_cli.pipeline.model import Tiling, open_weights
+from lavps_cli.pipeline.requests import Compute
 
 TASKS = {
     "denoise": ["--task", "denoise", "--noise", "0.1"],
@@ -64,16 +71,43 @@ def row(task: str, method: str, width: int, height: int, extra: list[str], folde
     )
 
 
+def windows(dtype: Any) -> None:
+    """Print seconds of CPU per megapixel of windows, so many of them at once, alternating."""
+    torch.set_num_threads(1)
+    prior = open_weights(Compute(device="cpu", dtype=dtype)).model(Tiling(0, 0)).denoiser
+    assert not isinstance(prior, Trained)
+    t = torch.tensor(0.5, dtype=torch.float64)
+    for side in (64, 128, 256, 512):
+        total = max(16 * 64**2 * 2 // side**2, 1)
+        x = torch.randn(total, 3, side, side)
+        best: dict[tuple[int, bool], float] = {}
+        for count in [n for n in (1, 2, 4, 8, 16) if n <= total] * 3:
+            for gradient in (False, True):
+                start = time.process_time()
+                for part in x.split(count):
+                    given = part.clone().requires_grad_(gradient)
+                    with torch.set_grad_enabled(gradient):
+                        out = prior(given, t)
+                    if gradient:
+                        torch.autograd.grad(out.sum(), given)
+                spent = (time.process_time() - start) / (total * side**2 / 1e6)
+                best[count, gradient] = min(spent, best.get((count, gradient), spent))
+        told = ", ".join(f"{n}{' with gradient' * g}: {s:.1f}" for (n, g), s in best.items())
+        print(f"{side}x{side}: {told}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sides", default="256,512,1024,2048")
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--windows", action="store_true")
     args = parser.parse_args()
-    print(
-        "| picture | task | method | forward + backward | s of CPU | s / Mpixel | GiB | told | off |"
-    )
+    if args.windows:
+        windows(args.dtype)
+        return
+    print("| picture | task | method | forward + backward | s of CPU | s/Mpx | GiB | told | off |")
     print("|---|---|---|---|---|---|---|---|---|")
     for side in args.sides.split(","):
         width, _, height = side.partition("x")

@@ -123,7 +123,8 @@ class Sampler:
     evaluations: str
     """Takes options and whether there is an inference model; returns forward and backward ones."""
     pictures: int = 13
-    """Pictures that a step holds at once, beside what the network and the operator do."""
+    """Pictures that a step holds at once, beside what the network and the operator do; a test
+    counts them."""
     trained: WeightsKind | None = None
     """What it samples with in the place of a prior: networks that know the observation."""
     presets: dict[str, Preset] = field(default_factory=lambda: PRESETS)
@@ -241,7 +242,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.latino:LatinoOptions",
         inference="latino",
         evaluations="lavps_cli.samplers.latino:evaluations",
-        pictures=5,
+        pictures=6,
         summary="a few steps of a split Langevin chain, unfolded and trained (LATINO, UD2M)",
         presets={name: Preset(warm={}, cold={}) for name in PRESETS},
         steps=(3,),

@@ -50,15 +50,16 @@ def num_windows(h: int, w: int, tile: int, overlap: int) -> int:
 
 
 def pixels_in_calls(h: int, w: int, b: int, tile: int, overlap: int, kind: str) -> tuple[int, int]:
-    """Return the pixels of b pictures in one call of the network, and those kept for a gradient.
+    """Return pixels of b pictures in one call of the network, and those kept for a gradient beside.
 
     `kind` is the type of the device.
     """
     if tile == 0:
         return b * h * w, 0
     count = num_windows(h, w, tile, overlap)
-    at_once = b * min(_windows_at_once(b, tile, kind), count) * tile**2
-    return at_once, 0 if count == 1 else _kept_pixels(b * count * tile**2)
+    at_once, whole = min(_windows_at_once(b, tile, kind), count), b * count * tile**2
+    pixels = b * at_once * tile**2
+    return pixels, min(_kept_pixels(whole), whole - pixels)
 
 
 def _windows_at_once(b: int, tile: int, kind: str) -> int:

@@ -94,8 +94,10 @@ def _of_network(
     size = 4 if weights.autocast is None else 2
 
     def pixels(count: int) -> tuple[int, int]:
-        kind = weights.device.type
-        return pixels_in_calls(*seen.shape, count, tiling.tile, tiling.overlap, kind)
+        # Attention goes by tiles of tokens, the last ones filled up.
+        unit, kind = 1 if config is None else TILE * config.multiple, weights.device.type
+        height, width = (-(-side // unit) * unit for side in seen.shape)
+        return pixels_in_calls(height, width, count, tiling.tile, tiling.overlap, kind)
 
     at_once, _ = pixels((2 if warm else 1) * batch)
     most = at_once * (forward * size + _PICTURES_OF_CALL)

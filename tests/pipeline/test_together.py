@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lavps_cli.images.picture import Picture
+from lavps_cli.pipeline import together
 from lavps_cli.pipeline.model import Tiling, Weights, open_weights
 from lavps_cli.pipeline.problem import Observation, observation
 from lavps_cli.pipeline.requests import Compute, Problem, Sampling
@@ -32,8 +33,8 @@ def test_a_picture_does_not_depend_on_its_batch(weights: Weights, flags: dict[st
     options = sampler_options("lavps", "balanced", ("num_steps=4",), weights.switch_ratio)
     pictures = [seen(i, **flags) for i in range(3)]
     batch = sample_together(pictures, weights, tiling, sampling, options)
-    assert batch is not None
     for picture, found in zip(pictures, batch, strict=True):
+        assert found is not None
         alone = sample_posterior(picture, weights, tiling, sampling, options)
         assert torch.allclose(found.x, alone.x, atol=1e-4)
         # What it cost may: a batch takes the steps of its neediest.
@@ -61,13 +62,38 @@ def test_how_many(weights: Weights) -> None:
     assert group_size(one, weights, replace(sampling, samples=2), 7) == 1
 
 
-def test_a_batch_without_memory_is_done_one_by_one(
+def test_a_batch_without_memory_is_halved(
     weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def out_of_memory(*args: Any, **kwargs: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    real, tried = together.draw, list[int]()
 
-    monkeypatch.setattr("lavps_cli.pipeline.together.draw", out_of_memory)
+    def tight(*args: Any, **kwargs: Any) -> Any:
+        tried.append(len(kwargs["seeds"]))
+        if tried[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*args, **kwargs)
+
     options = sampler_options("lavps", "balanced", ("num_steps=4",), weights.switch_ratio)
+    pictures = [seen(i, task="denoise") for i in range(5)]
+    common = (weights, Tiling(0, 0), Sampling(), options)
+    expected = sample_together(pictures, *common)
+    monkeypatch.setattr(together, "draw", tight)
+    found = sample_together(pictures, *common)
+    assert tried == [5, 2, 3, 2]
+    assert [each is None for each in found] == [False, False, True, False, False]
+    for one, other in zip(found, expected, strict=True):
+        assert other is not None
+        if one is not None:
+            assert torch.allclose(one.x, other.x, atol=1e-4)
+
+
+def test_a_batch_that_would_not_fit_is_halved_before(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "available", lambda _: 0)
+    options = sampler_options("lavps", "balanced", ("num_steps=4",), weights.switch_ratio)
+    said: list[str] = []
     pictures = [seen(i, task="denoise") for i in range(2)]
-    assert sample_together(pictures, weights, Tiling(0, 0), Sampling(), options) is None
+    common = (weights, Tiling(0, 0), Sampling(), options)
+    assert sample_together(pictures, *common, warn=said.append) == [None, None]
+    assert "2 pictures at once" in said[0]

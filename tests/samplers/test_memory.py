@@ -1,9 +1,12 @@
 """How many pictures a step holds at once: what bounds the size of a photograph."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from lavps_cli import catalog
 from lavps_cli.core.gaussian import DiagonalGaussian
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.noise import Noise
@@ -12,6 +15,7 @@ from lavps_cli.core.types import Image, Time
 from lavps_cli.core.variational import Context
 from lavps_cli.models.tiled import blend_windows
 from lavps_cli.operators.denoising import Denoising
+from lavps_cli.operators.super_resolution import SuperResolution
 from lavps_cli.samplers.lavps import LavpsOptions, lavps
 
 CPU, SIDE = torch.device("cpu"), 256
@@ -57,6 +61,23 @@ def test_a_step_holds_so_many_pictures(grad_steps: int, predicted: bool, most: f
             inference=predicting if predicted else None,
         )  # fmt: skip
     assert 4 < peak(profiled) < most
+
+
+@pytest.mark.parametrize("name", [n for n, s in catalog.SAMPLERS.items() if s.trained is None])
+def test_the_catalogue_tells_how_many_pictures_a_sampler_holds(name: str) -> None:
+    entry = catalog.sampler(name)
+    options = catalog.resolve(entry.options)(**entry.presets["fast"].cold)
+    if name != "latino":
+        options = replace(options, num_steps=4)
+    entries = []
+    for A, shape in ((Denoising(), (SIDE, SIDE)), (SuperResolution(4), (SIDE // 4, SIDE // 4))):
+        likelihood = Likelihood(torch.zeros(1, 3, *shape), A, 0.1)
+        with memory() as profiled:
+            catalog.resolve(entry.function)(
+                Halving(), likelihood, options, shape=(1, 3, SIDE, SIDE), noise=Noise([0], CPU)
+            )
+        entries.append(peak(profiled))
+    assert entry.pictures - 2.5 < max(entries) < entry.pictures + 0.5
 
 
 @pytest.mark.parametrize("gradient", [False, True])
