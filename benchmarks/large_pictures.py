@@ -84,7 +84,7 @@ def windows(dtype: Any) -> None:
         for count in [n for n in (1, 2, 4, 8, 16) if n <= total] * 3:
             for gradient in (False, True):
                 start = time.process_time()
-                for part in x.split(count):
+                for part in torch.split(x, count):
                     given = part.clone().requires_grad_(gradient)
                     with torch.set_grad_enabled(gradient):
                         out = prior(given, t)

@@ -1,5 +1,6 @@
 """Motion deblurring of Section 5 and Appendix B: convolution with a kernel."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal, TypeAlias
