@@ -17,8 +17,12 @@ from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.sampling import expected_evaluations
 from lavps_cli.weights.hdit import network_config
 
-_TRANSFORMS = 7.5
+_TRANSFORMS = 8.5
 """Pictures that a blur holds beside what it is given, in the iterations of `Blur.ridge`."""
+_CLIPPED = 4
+"""Pictures that clipping and compression hold for a gradient."""
+_PHOTONS = 8
+"""Pictures that the likelihood of shot noise holds for a gradient."""
 _MIXED = 4
 """More of each where images of a batch keep different starts."""
 _FRAGMENTS = 1.3
@@ -71,13 +75,23 @@ def needed(
         held += 2  # The predicted start, which the gradient steps begin at.
     if warm and batch > 1:
         held += _MIXED
-    if seen.degradation.task == "deblur":
-        held += _TRANSFORMS / (3 if 3 * height * width > CHANNELS_TOGETHER else 1)
+    held += _of_operator(seen)
     results = samples * (2 if samples > 1 else 1)
     inside, certain = _of_network(seen, weights, tiling, method, options, batch)
     total = held * batch * picture + results * picture + inside + 2 * _stored(weights)
     known = certain and weights.device.type == "cpu"
     return Need(round(total) + resident(weights.device), known)
+
+
+def _of_operator(seen: Observation) -> float:
+    """Return the pictures that applying and inverting the operator holds."""
+    (height, width), task, more = seen.shape, seen.degradation.task, 0.0
+    if seen.degradation.base == "deblur":
+        by_channel = task == "deblur" and 3 * height * width > CHANNELS_TOGETHER
+        more = _TRANSFORMS / (3 if by_channel else 1)
+    if seen.peak is not None:
+        more += _PHOTONS
+    return more + (_CLIPPED if task in ("declip", "jpeg") else 0)
 
 
 def _of_network(
@@ -170,7 +184,7 @@ def too_large(need: Need, free: int, seen: Observation, method: str) -> DeviceEr
     """Return the error of a picture that would not fit, in the smallest windows either."""
     height, width = seen.shape
     ways = ["crop it"]
-    if seen.degradation.task == "sr":
+    if seen.degradation.base == "sr":
         ways.append("a smaller --scale")
     least = min(catalog.SAMPLERS, key=lambda name: catalog.SAMPLERS[name].pictures)
     if catalog.sampler(method).pictures > catalog.sampler(least).pictures:

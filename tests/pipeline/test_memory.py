@@ -21,7 +21,13 @@ from lavps_cli.pipeline.run import Posterior, provide, sample_posterior
 from lavps_cli.pipeline.sampling import sampler_options
 
 CPU = torch.device("cpu")
-TASKS: list[dict[str, Any]] = [{"task": "denoise"}, {"scale": 4}, {"kernel": "disk:5"}]
+TASKS: list[dict[str, Any]] = [
+    {"task": "denoise"},
+    {"scale": 4},
+    {"kernel": "disk:5"},
+    {"task": "declip", "gain": 2.0},
+    {"task": "denoise", "noise": "poisson:50"},
+]
 WINDOWS = Tiling(16, 4)
 
 
@@ -32,7 +38,7 @@ def weights(model_folder: Path) -> Weights:
 
 def seen(side: int, **problem: Any) -> Observation:
     y = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) - 0.5
-    return observation(Picture(y), "in", Problem(noise="0.1", **problem), None)
+    return observation(Picture(y), "in", Problem(**{"noise": "0.1"} | problem), None)
 
 
 def told(
