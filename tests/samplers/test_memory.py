@@ -68,7 +68,7 @@ def test_the_catalogue_tells_how_many_pictures_a_sampler_holds(name: str) -> Non
     entry = catalog.sampler(name)
     options = catalog.resolve(entry.options)(**entry.presets["fast"].cold)
     if name != "latino":
-        options = replace(options, num_steps=4)
+        options = replace(options, num_steps=3)
     entries = []
     for A, shape in ((Denoising(), (SIDE, SIDE)), (SuperResolution(4), (SIDE // 4, SIDE // 4))):
         likelihood = Likelihood(torch.zeros(1, 3, *shape), A, 0.1)
