@@ -95,13 +95,18 @@ def time_grid(
     return times
 
 
-def ratio_grid(num_steps: int) -> Float[Tensor, " k"]:
+def ratio_grid(num_steps: int, power: float = 1.0) -> Float[Tensor, " k"]:
     """Return `num_steps` falling ratios sigma_t / alpha_t, those of DDPM's first 1000 times, and 0.
 
-    The last but one is that of its first step, 0.01, however few there are.
+    The last but one is that of its first step, 0.01, however few there are. Times fall as 1 - u to
+    the `power` for uniform u: below 1 there are more of them at low noise.
     """
     vp = SCHEDULES["vp"]
-    times = torch.linspace(vp.T, vp.T / 1000, num_steps, dtype=torch.float64)
+    first = vp.T / 1000
+    times = torch.linspace(vp.T, first, num_steps, dtype=torch.float64)
+    if power != 1:
+        done = torch.linspace(0, 1, num_steps, dtype=torch.float64)
+        times = first + (vp.T - first) * (1 - done**power)
     return torch.cat([noise_ratio(vp, times), torch.zeros(1, dtype=torch.float64)])
 
 

@@ -2,9 +2,16 @@
 
 In z = x_t / alpha_t and r = sigma_t / alpha_t: the denoised picture moves to the observation in
 closed form, and is noised to the next level, partly with the noise that it was found with.
+
+The unit of lambda. The published code minimises |y - A x|^2 + rho |x - x_0|^2 with rho = lambda
+sigma_n^2 / r^2, where sigma_n is the noise of pictures in [0, 1], but r that of pictures in [-1,
+1], whose y has noise of 2 sigma_n. With sigma_y on the [-1, 1] scale, as everywhere here, rho is
+(lambda / 4) sigma_y^2 / r^2, and `strength` lambda / 4: x_0 is taken as normal around the denoised
+picture with variance r^2 / strength. (deepinv 0.5.0 has 2 rho: half its lambda is our strength.)
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -25,10 +32,11 @@ class DiffpirOptions:
     num_steps: int = 100
     """K, diffusion steps."""
     strength: float = 1.75
-    """lambda: weight of the denoised picture against the observation. It is the published 7: there
-    sigma_y is of pictures in [0, 1], half of what it is here."""
+    """lambda / 4, the published 7: how many times narrower than r^2 x_0 is taken to be."""
     zeta: float = 0.3
     """Share of new noise."""
+    spacing: Literal["quadratic", "uniform"] = "quadratic"
+    """Of DDPM's times; quadratic, as published, has more of them at low noise."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -71,7 +79,7 @@ def diffpir(
     if not isinstance(likelihood.A, LinearOperator):
         raise UsageError("diffpir is for linear operators.", "Use:  --method lavps   or mgdm, dps")
     A = likelihood.A
-    ratios = ratio_grid(options.num_steps)
+    ratios = ratio_grid(options.num_steps, 0.5 if options.spacing == "quadratic" else 1.0)
     z = ratios[0].item() * noise.normal(shape[1:], likelihood.y.dtype)
     for k in range(options.num_steps):
         r, r_next = ratios[k].item(), ratios[k + 1].item()

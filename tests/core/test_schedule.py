@@ -9,6 +9,7 @@ from lavps_cli.core.schedule import (
     VariancePreserving,
     noise_ratio,
     over,
+    ratio_grid,
     schedule_named,
     time_at_ratio,
     time_grid,
@@ -128,3 +129,12 @@ def test_schedules_go_by_their_names() -> None:
     with pytest.raises(UsageError, match="'cosine'") as error:
         schedule_named("cosine")
     assert "flow, vp" in error.value.hint
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_a_grid_of_ratios_falls_between_the_ends_of_ddpm_whatever_its_power(power: float) -> None:
+    ratios, even = ratio_grid(50, power), ratio_grid(50)
+    assert (ratios.diff() < 0).all()
+    assert ratios[0] == even[0]
+    assert ratios[-2:].tolist() == even[-2:].tolist()
+    assert (ratios[25] - even[25]).sign() == torch.sign(torch.tensor(power - 1.0))

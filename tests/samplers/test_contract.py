@@ -84,7 +84,8 @@ def sample(name: str, rows: list[int], *, settings: dict[str, Any] | None = None
     """The samples of some images, by their own seeds, masks and observations."""
     entry = catalog.SAMPLERS[name]
     cls = catalog.resolve(entry.options)
-    known = {k: v for k, v in (settings or {}).items() if k in cls.__dataclass_fields__}
+    given = {"grad_steps_often": 2} | (settings or {})
+    known = {k: v for k, v in given.items() if k in cls.__dataclass_fields__}
     only = entry.steps[0] if len(entry.steps) == 1 else 12
     options = cls(**({"num_steps": only} | known))
     extra = {"inference": Nudged()} if entry.inference == "inference" else {}

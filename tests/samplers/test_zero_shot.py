@@ -5,6 +5,7 @@ null-space methods keep a clean observation, RED-diff seeks a mode.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from jaxtyping import config
 from torch import Tensor
 
 from lavps_cli import catalog
-from lavps_cli.core.denoiser import CountedDenoiser
+from lavps_cli.core.denoiser import CountedDenoiser, denoised
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.noise import Noise
-from lavps_cli.core.schedule import SCHEDULES
+from lavps_cli.core.schedule import SCHEDULES, ratio_grid
+from lavps_cli.core.step import Step
 from lavps_cli.errors import UsageError
 from lavps_cli.models.analytic import GaussianPrior
 from lavps_cli.operators.bicubic import BicubicDownsampling
@@ -24,6 +26,7 @@ from lavps_cli.operators.blur import Blur
 from lavps_cli.operators.inpainting import Inpainting
 from lavps_cli.operators.kernels import line_kernel
 from lavps_cli.operators.super_resolution import SuperResolution
+from lavps_cli.samplers.diffpir import DiffpirOptions, diffpir
 
 CPU = torch.device("cpu")
 SHAPE = (3, 8, 8)
@@ -177,6 +180,18 @@ def test_daps_by_langevin_is_daps_drawn_exactly_but_wider_by_its_step(lr: float)
     assert (exact.mean(0) - langevin.mean(0)).abs().mean() < 0.01
     wider = langevin.var(0).mean() / exact.var(0).mean()
     assert wider == pytest.approx(1 / (1 - lr / 2), rel=0.05)
+
+
+@pytest.mark.parametrize("strength", [0.25, 1.75])
+def test_diffpir_takes_x0_for_normal_with_variance_r2_over_strength(strength: float) -> None:
+    prior, likelihood = gaussian(schedule="vp"), Likelihood(MASK(random(1, *SHAPE)), MASK, 0.1)
+    steps: list[Step] = []
+    options = DiffpirOptions(num_steps=10, strength=strength)
+    diffpir(prior, likelihood, options, shape=(1, *SHAPE), noise=Pooled(1), on_step=steps.append)
+    for (before, after), r in zip(pairwise(steps), ratio_grid(10, 0.5)[1:-1], strict=True):
+        centre = denoised(prior, before.xt, r)[0]
+        x0 = GaussianPrior(centre, r.item() ** 2 / strength, prior.schedule).posterior(likelihood)
+        torch.testing.assert_close(after.x0[0], x0.mean)
 
 
 @pytest.mark.parametrize("second_fit", [0.0, 2.0])
