@@ -22,14 +22,17 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import typer
 from PIL import ExifTags, ImageCms, PngImagePlugin
 from PIL import Image as PillowImage
 from typer.testing import CliRunner
 
+from lavps_cli.cli.configuration import settings_of
 from lavps_cli.cli.main import app
 from lavps_cli.errors import LavpsError
 from lavps_cli.images.reading import load_picture
 from lavps_cli.images.writing import encode, with_writable_metadata
+from lavps_cli.pipeline.compression import compressed
 from lavps_cli.pipeline.jobs import find_jobs
 from lavps_cli.pipeline.kernels import read_kernel
 from lavps_cli.pipeline.masks import read_mask
@@ -264,6 +267,47 @@ def read_image(content: bytes, folder: Path) -> None:
     encode(with_writable_metadata(picture, picture.format), picture.format)
 
 
+def read_compression(content: bytes, folder: Path) -> None:
+    picture = load_picture(content, "x", PIXELS)
+    found = compressed(picture, "x", None)
+    assert found.y.isfinite().all()
+    assert found.A(torch.zeros(1, 3, *found.shape)).shape == found.y.shape
+
+
+def compressions() -> list[bytes]:
+    """Return JPEG files with every division of colours, turned and progressive."""
+    values = np.random.default_rng(0).integers(0, 256, (21, 26, 3)).astype(np.uint8)
+    colour, tags, files = PillowImage.fromarray(values), PillowImage.Exif(), []
+    tags[ExifTags.Base.Orientation] = 6
+    for picture, sampling in (
+        *((colour, sampling) for sampling in ("4:4:4", "4:2:2", "4:2:0")),
+        (colour.convert("L"), "4:4:4"),
+    ):
+        out = io.BytesIO()
+        picture.save(out, "JPEG", subsampling=sampling, exif=tags, progressive=len(files) == 2)
+        files.append(out.getvalue())
+    return files
+
+
+def settings_files() -> list[bytes]:
+    """Return settings that say all kinds of things."""
+    return [
+        b'[restore]\npreset = "fast"\noption = {num_steps = 12}\nsamples = 2\nmean = true\n',
+        b'[benchmark]\nbudget = ["1s", "5s"]\ntasks = "sr"\nseed = 3\n[restore]\ngain = 1.5\n',
+        b'[train]\nlr = 1e-3\nlog = ["jsonl"]\n[calibrate-speedup]\nlevel = 0.05\n',
+    ]
+
+
+def read_settings(content: bytes, folder: Path) -> None:
+    path = folder / "lavps.toml"
+    path.write_bytes(content)
+    try:
+        commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+        settings_of(commands, "restore", str(path), {"XDG_CONFIG_HOME": str(folder)})
+    finally:
+        path.unlink()
+
+
 def read_masks(content: bytes, folder: Path) -> None:
     from lavps_cli.images.picture import Picture
 
@@ -430,6 +474,8 @@ def targets(model: Path) -> dict[str, tuple[Target, list[bytes]]]:
         "program": (run_program, images),
         "records": (read_record, records()),
         "manifests": (read_jobs, manifests()),
+        "compressions": (read_compression, compressions()),
+        "settings": (read_settings, settings_files()),
         "configs": (read_config, [config, inference]),
         "safetensors": (read_safetensors, [(model / "model.safetensors").read_bytes()]),
     }
@@ -447,6 +493,8 @@ SHARES = {
     "kernels": 60,
     "records": 60,
     "manifests": 100,
+    "compressions": 60,
+    "settings": 60,
     "configs": 30,
     "safetensors": 30,
 }

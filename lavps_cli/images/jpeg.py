@@ -12,6 +12,7 @@ from scipy.fft import dctn
 from scipy.linalg import solveh_banded
 
 from lavps_cli.errors import DataError
+from lavps_cli.images.opening import opened
 
 SIDE = 8
 _SAMPLINGS = {(1, 1), (1, 2), (2, 2)}
@@ -41,29 +42,8 @@ def compression_of(content: bytes, name: str) -> Compression:
     Raises:
         DataError: The file has other colours, or blocks that are not known here.
     """
-    file = _opened(content, name)
-    layers = file.layer
-    if len(layers) not in (1, 3):
-        raise DataError(
-            f"{name} is a JPEG of {len(layers)} inks; only grey and RGB ones are undone.",
-            "Convert it, or restore it with:  --task denoise",
-        )
-    down, right = layers[0][2] // layers[-1][2], layers[0][1] // layers[-1][1]
-    alike = layers[1:2] == [] or layers[1][1:3] == layers[2][1:3]
-    if (down, right) not in _SAMPLINGS or not alike:
-        raise DataError(
-            f"{name} stores its colours in a way that is not undone here ({right}x{down}).",
-            "Restore it with:  --task denoise",
-        )
-    file.draft("L" if len(layers) == 1 else "YCbCr", None)
-    if file.mode not in ("L", "YCbCr"):
-        raise DataError(
-            f"{name} is a JPEG without luma (mode {file.mode}).",
-            "Restore it with:  --task denoise",
-        )
-    planes = np.atleast_3d(np.asarray(file, dtype=np.float64))
-    tables = [np.array(file.quantization[layer[3]], np.float64) for layer in layers]
-    return compression(planes, np.stack(tables).reshape(-1, SIDE, SIDE), (down, right))
+    with opened(content, name):
+        return _decoded(_opened(content, name), name)
 
 
 def compression(planes: Levels, steps: Levels, sampling: tuple[int, int]) -> Compression:
@@ -104,6 +84,31 @@ def encoded(picture: PillowImage.Image, quality: int, **more: Any) -> bytes:
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=quality, subsampling="4:2:0", **more)
     return out.getvalue()
+
+
+def _decoded(file: JpegImagePlugin.JpegImageFile, name: str) -> Compression:
+    layers = file.layer
+    if len(layers) not in (1, 3):
+        raise DataError(
+            f"{name} is a JPEG of {len(layers)} inks; only grey and RGB ones are undone.",
+            "Convert it, or restore it with:  --task denoise",
+        )
+    down, right = layers[0][2] // layers[-1][2], layers[0][1] // layers[-1][1]
+    alike = layers[1:2] == [] or layers[1][1:3] == layers[2][1:3]
+    if (down, right) not in _SAMPLINGS or not alike:
+        raise DataError(
+            f"{name} stores its colours in a way that is not undone here ({right}x{down}).",
+            "Restore it with:  --task denoise",
+        )
+    file.draft("L" if len(layers) == 1 else "YCbCr", None)
+    if file.mode not in ("L", "YCbCr"):
+        raise DataError(
+            f"{name} is a JPEG without luma (mode {file.mode}).",
+            "Restore it with:  --task denoise",
+        )
+    planes = np.atleast_3d(np.asarray(file, dtype=np.float64))
+    tables = [np.array(file.quantization[layer[3]], np.float64) for layer in layers]
+    return compression(planes, np.stack(tables).reshape(-1, SIDE, SIDE), (down, right))
 
 
 def _opened(content: bytes, name: str) -> JpegImagePlugin.JpegImageFile:
