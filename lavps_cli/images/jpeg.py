@@ -108,6 +108,8 @@ def _decoded(file: JpegImagePlugin.JpegImageFile, name: str) -> Compression:
         )
     planes = np.atleast_3d(np.asarray(file, dtype=np.float64))
     tables = [np.array(file.quantization[layer[3]], np.float64) for layer in layers]
+    if any((table < 1).any() for table in tables):
+        raise DataError(f"{name} is damaged: a step of its tables is zero.", "Get the file again.")
     return compression(planes, np.stack(tables).reshape(-1, SIDE, SIDE), (down, right))
 
 
