@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -14,7 +15,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 import typer
 
 from lavps_cli.cli.configuration import where_said
-from lavps_cli.errors import LavpsError, UsageError
+from lavps_cli.errors import LavpsError, UsageError, suggestion
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,8 +88,9 @@ def run(app: typer.Typer) -> NoReturn:
     except typer.TyperException as error:
         code = error.exit_code
         if message := error.format_message():
-            say(f"usage error: {message}")
-            say("  All options:  lavps --help   and   lavps COMMAND --help")
+            what, hint = _in_words(message)
+            say(f"usage error: {what}")
+            say(f"  {hint}")
         else:  # Nothing was asked, and the help is printed.
             code = 0
     try:
@@ -97,6 +99,17 @@ def run(app: typer.Typer) -> NoReturn:
         _silence_stdout()
         code = BROKEN_PIPE
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _in_words(message: str) -> tuple[str, str]:
+    """Return what Typer says of a command line, and what to do next."""
+    message = message.replace(": Value error, ", ": ")
+    choice = re.search(r"'([^']*)' is not one of (.+?)\.?$", message)
+    known = [] if choice is None else re.findall(r"'([^']*)'", choice[2])
+    near = "" if choice is None else suggestion(choice[1], known)
+    if near.startswith("Did you mean"):
+        return message, near
+    return message, "All options:  lavps --help   and   lavps COMMAND --help"
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

@@ -42,8 +42,8 @@ Task = Annotated[
         MOST_USED,
         "--task",
         help="Implied by --scale, --kernel, --mask, --jpeg-quality, --gain. "
-        + "; ".join(f"{name}: {text}" for name, text in catalog.TASKS.items())
-        + ".",
+        + "; ".join(f"{n}: {text}" for n, text in catalog.TASKS.items() if "+" not in n)
+        + "; deblur+inpaint, sr+inpaint: where a part is missing, too.",
     ),
 ]
 Scale = Annotated[

@@ -14,6 +14,8 @@ from lavps_cli.storage.places import located
 
 _MOST_AREA, _LEAST = 16, 1 << 20
 """Times the picture's area that a mask may have, and pixels that it may have in any case."""
+_GREY, _GREYS = 0.8, 0.3
+"""How far from half brightness a pixel is grey no more, and which share of a mask may be grey."""
 DRAWS = ("centre", "rectangle", "pixels")
 
 
@@ -23,6 +25,8 @@ class MaskChoice:
 
     values: Mask
     about: dict[str, Any]
+    doubtful: bool = False
+    """Whether the file has so many greys that it may be no mask."""
 
 
 def read_mask(
@@ -36,6 +40,7 @@ def read_mask(
         DataError: It is no picture, of another size, or leaves nothing to do.
     """
     width, height = picture.size
+    doubtful = False
     if spec == "alpha":
         if picture.alpha is None:
             raise DataError(f"{name} has no transparency.", "Give a mask:  --mask FILE")
@@ -50,7 +55,10 @@ def read_mask(
                     "Scale the mask:  --resize-mask",
                 )
             values = interpolate(values[None, None], (height, width), mode="area")[0, 0]
-        fill = (values >= _half(values))[None]
+        half = _half(values)
+        fill = (values >= half)[None]
+        # Soft edges and compression make some greys, a photograph little else.
+        doubtful = float(((values - half).abs() < _GREY * half).float().mean()) > _GREYS
     if invert:
         fill = ~fill
     if not fill.any() or fill.all():
@@ -58,7 +66,8 @@ def read_mask(
             f"{spec}: the mask of {name} {'fills everything' if fill.any() else 'fills nothing'}.",
             "White means fill; swap with:  --invert-mask",
         )
-    return MaskChoice((~fill).float(), {"kind": "alpha" if spec == "alpha" else "file"})
+    about = {"kind": "alpha" if spec == "alpha" else "file"}
+    return MaskChoice((~fill).float(), about, doubtful)
 
 
 def _half(values: torch.Tensor) -> float:

@@ -191,6 +191,8 @@ def _restorable(
     mask = None
     if task == "inpaint" or task.endswith(MASKED):
         mask = _mask(picture, name, problem, record)
+        if mask.doubtful:
+            warnings.append(f"{problem.mask} is mostly grey: what is brighter than half is filled.")
     if task.startswith("sr"):
         scale = problem.scale or (record.scale if record else None) or 4
         used, own = given_filter(problem), problem.downsample

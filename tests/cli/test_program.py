@@ -129,6 +129,15 @@ def test_wrong_command_lines(
     assert "lavps --help" in err
 
 
+def test_a_slip_is_told_what_was_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "restore", "a.png", "--task", "colourise") == 2
+    err = capsys.readouterr().err
+    assert "Did you mean colorize?" in err
+    assert "Value error" not in err
+
+
 def test_the_exit_code_is_that_of_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

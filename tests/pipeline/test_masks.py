@@ -68,3 +68,12 @@ def test_draws_depend_on_the_seed_alone() -> None:
         assert one.values.shape == (1, 20, 30)
     with pytest.raises(UsageError):
         draw_mask("stars", 30, 20, 1)
+
+
+@pytest.mark.parametrize(("soft", "doubtful"), [(0, False), (4, False), (64, True)])
+def test_a_photograph_is_doubted_as_a_mask(tmp_path: Path, soft: int, doubtful: bool) -> None:
+    ramp = (np.arange(64)[None].repeat(48, 0) - 32.0) / max(soft, 1) + 0.5
+    levels = (ramp.clip(0, 1) * 255).astype(np.uint8)
+    PillowImage.fromarray(levels).save(tmp_path / "m.png")
+    found = read_mask(str(tmp_path / "m.png"), Picture(torch.zeros(1, 3, 48, 64)), "x")
+    assert found.doubtful == doubtful
