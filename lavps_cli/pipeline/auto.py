@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lavps_cli import catalog
 from lavps_cli.catalog import MASKED
-from lavps_cli.errors import OutputError
+from lavps_cli.core.operator import LinearOperator, SpectralOperator
+from lavps_cli.errors import OutputError, UsageError
 from lavps_cli.folders import cache_folder
 from lavps_cli.images.writing import write_atomic
 from lavps_cli.pipeline.benchmark import Benchmark
@@ -25,6 +28,8 @@ from lavps_cli.weights.index import beside_of
 AUTO = "auto"
 FORMAT = 1
 BUNDLED = Path(__file__).parents[1] / "bench" / "curves.json"
+_SPECTRAL = ("ddrm", "ddnm")
+"""Methods that need the singular vectors of the operator."""
 _LIKE = {"colorize": "inpaint", "jpeg": "denoise", "declip": "inpaint"}
 """Tasks that are not measured, and those whose methods serve for them."""
 
@@ -66,8 +71,12 @@ def keep_curves(result: Benchmark) -> Path:
 
 
 def curves_of(result: Benchmark) -> Curves:
-    """Return what a run has measured by its first metric, as far as there are values."""
-    about = result.metrics[0]
+    """Return what a run has measured, as far as there are values.
+
+    The first distance among its metrics decides, or the first metric where there is none: PSNR
+    likes means, which are no samples.
+    """
+    about = next((m for m in result.metrics if not m["higher_is_better"]), result.metrics[0])
     metric, higher = str(about["name"]), bool(about["higher_is_better"])
     rows = [
         (e.task, e.method, e.row) for e in result.entries if e.row is not None and e.row.seconds
@@ -149,8 +158,14 @@ def best_point(
     return max(fit, key=lambda p: (sign * p.value, -p.cost)), True
 
 
-def usable_methods(weights: Weights) -> list[str]:
-    """Return the methods that sample with a prior alone, or with what lies beside it."""
+def usable_methods(weights: Weights, A: LinearOperator, shape: tuple[int, int]) -> list[str]:
+    """Return the methods that sample with a prior alone, or with what lies beside it.
+
+    Args:
+        weights: The networks.
+        A: What the methods have to undo.
+        shape: Height and width of the scene.
+    """
     prior = weights.prior
     folder = prior.folder if isinstance(prior, FolderPrior) else None
     found = []
@@ -159,9 +174,21 @@ def usable_methods(weights: Weights) -> list[str]:
         there = needed is None or (folder is not None and beside_of(folder, needed) is not None)
         if name == "lavps":
             there = weights.inference_folder is not None
+        if name in _SPECTRAL:
+            there = _has_singular_vectors(A, shape)
         if there:
             found.append(name)
     return found
+
+
+def _has_singular_vectors(A: LinearOperator, shape: tuple[int, int]) -> bool:
+    if not isinstance(A, SpectralOperator):
+        return False
+    try:
+        A.spectral(torch.ones_like, torch.zeros(1, 3, *shape))
+    except UsageError:  # Of blurs, one boundary alone has them in closed form.
+        return False
+    return True
 
 
 def chosen_method(
@@ -185,7 +212,8 @@ def chosen_method(
     unit = probe(weights, "lavps", PROBE_SIZE).predict(1.0, pixels)
     curves = known_curves(weights)
     task = seen.degradation.task
-    point, fits = best_point(curves, task, usable_methods(weights), budget / unit)
+    usable = usable_methods(weights, seen.A, seen.shape)
+    point, fits = best_point(curves, task, usable, budget / unit)
     listener.detail(
         f"--method auto: {point.method} "
         + (f"is best within {budget:g} s" if fits else "is the fastest")

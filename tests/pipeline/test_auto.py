@@ -1,16 +1,27 @@
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
 
 from lavps_cli import catalog
-from lavps_cli.pipeline.auto import BUNDLED, Curves, Point, best_point, read_curves
+from lavps_cli.core.operator import LinearOperator
+from lavps_cli.operators.bicubic import BicubicDownsampling
+from lavps_cli.operators.blur import Blur
+from lavps_cli.operators.kernels import line_kernel
+from lavps_cli.operators.super_resolution import SuperResolution
+from lavps_cli.pipeline.auto import (
+    BUNDLED,
+    Curves,
+    Point,
+    best_point,
+    read_curves,
+    usable_methods,
+)
+from lavps_cli.pipeline.model import open_weights
+from lavps_cli.pipeline.requests import Compute
 
 KINDS = ("sr", "deblur", "inpaint", "denoise")
-Run = Callable[..., Result]
 
 
 def point(method: str, cost: float, value: float, task: str = "sr") -> Point:
@@ -77,3 +88,23 @@ def test_files_that_are_no_curves_are_none(tmp_path: Path) -> None:
         path.write_text(bad)
         assert read_curves(path) is None
     assert read_curves(tmp_path / "none.json") is None
+
+
+@pytest.mark.parametrize(
+    ("A", "there"),
+    [
+        (SuperResolution(2), True),
+        (Blur(line_kernel(3, 0), "circular"), True),
+        (Blur(line_kernel(3, 0), "valid"), False),
+        (BicubicDownsampling(2), False),
+    ],
+    ids=["sr", "circular", "valid", "bicubic"],
+)
+def test_methods_that_need_singular_vectors(
+    A: LinearOperator, there: bool, model_folder: Path
+) -> None:
+    weights = open_weights(Compute(model=str(model_folder), device="cpu"))
+    found = usable_methods(weights, A, (16, 24))
+    assert ("ddrm" in found) == there
+    assert {"lavps", "mgdm", "dps"} <= set(found)
+    assert "aps" not in found
