@@ -1,7 +1,11 @@
 """Pseudo-inverse guided diffusion (PiGDM, Song et al. 2023), Algorithm 1.
 
 In z = x_t / alpha_t and r = sigma_t / alpha_t: x_0 given z is taken as normal around the denoised
-picture with variance r^2 / (1 + r^2), that of data of unit variance; for such data it is exact.
+picture with variance v = r^2 / (1 + r^2), which is right for normal data of unit variance. The
+guidance is added whole at every step, as published, where the score asks for the share 1 - r_next^2
+/ r^2 (at eta = 1) of its (1 + r^2)-fold: with many steps y counts too often. On such data the
+variance of known pixels is 0.18 of the posterior's at K = 100, sigma_y = 0.3, and their mean a
+fifth of a deviation off; unknown ones are right.
 """
 
 from dataclasses import dataclass
