@@ -28,9 +28,9 @@ Manifest = Annotated[
     unset(
         FILES,
         "--manifest",
-        metavar="FILE.jsonl|-",
+        metavar="FILE.jsonl|FILE.parquet|-",
         help='Jobs, one object on each line: {"input": "a.png", "mask": "m.png", "seed": 7}; keys '
-        "are names of options, paths are relative to the file.",
+        "are names of options, paths are relative to the file. Of a table, a row is a job.",
     ),
 ]
 Shard = Annotated[

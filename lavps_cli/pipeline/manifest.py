@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from lavps_cli.errors import LavpsError, UsageError, suggestion
 from lavps_cli.pipeline.degradation import implied_task, task_of_flags
 from lavps_cli.pipeline.job import Job, Source
+from lavps_cli.pipeline.parquet import SUFFIX, lines_of
 from lavps_cli.pipeline.paths import STDIO
 from lavps_cli.pipeline.requests import Output, Problem, Restoration, Sampling
 from lavps_cli.pipeline.results import Pipes
@@ -86,8 +87,13 @@ def _lines(name: str, pipes: Pipes) -> Iterator[bytes]:
         yield from pipes.read().splitlines()
         return
     try:
+        if name.lower().endswith(SUFFIX):
+            yield from lines_of(located(name), name)
+            return
         with located(name).open("rb") as file:
             yield from file
+    except LavpsError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"--manifest {name}: {reason}.", "Check the path.") from error
