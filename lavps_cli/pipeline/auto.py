@@ -44,7 +44,7 @@ class Point:
     evaluations: float
     """Of the networks, forward, a backward one counting twice."""
     cost: float
-    """Time of an image, in forward evaluations of the prior."""
+    """The same in evaluations of the prior, of other networks by their time."""
     value: float
 
 
@@ -78,32 +78,36 @@ def curves_of(result: Benchmark) -> Curves:
     """
     about = next((m for m in result.metrics if not m["higher_is_better"]), result.metrics[0])
     metric, higher = str(about["name"]), bool(about["higher_is_better"])
-    rows = [
-        (e.task, e.method, e.row) for e in result.entries if e.row is not None and e.row.seconds
+    good = [
+        (e.task, e.method.partition("=")[0], e.row, e.row.seconds)
+        for e in result.entries
+        if e.row is not None and e.row.seconds is not None
     ]
-    shared = [
-        row.seconds / row.units
-        for _, method, row in rows
-        if row.seconds and catalog.sampler(method.partition("=")[0]).trained is None
-    ]
+    shared = [seconds / row.units for _, method, row, seconds in good if not _is_trained(method)]
     unit = statistics.median(shared) if shared else 1.0
     points = [
         Point(
             task=kind_of(task),
-            method=method.partition("=")[0],
+            method=method,
             num_steps=int(row.options.get("num_steps", 1)),
             evaluations=row.units,
-            cost=row.seconds / unit,
+            # Of the prior's own evaluations the number tells more than a time.
+            cost=seconds / unit if _is_trained(method) else row.units,
             value=value,
         )
-        for task, method, row in rows
-        if row.seconds and (value := row.metrics[metric].mean) is not None
+        for task, method, row, seconds in good
+        if (value := row.metrics[metric].mean) is not None
     ]
-    images = max((row.n for _, _, row in rows), default=0)
+    images = max((row.n for _, _, row, _ in good), default=0)
     return Curves(
         model=result.model, metric=metric, higher=higher, size=result.size, images=images,
         points=points,
     )  # fmt: skip
+
+
+def _is_trained(method: str) -> bool:
+    """Return whether a method has a network of its own."""
+    return catalog.sampler(method).trained is not None
 
 
 def _save(curves: Curves) -> Path:

@@ -9,6 +9,8 @@ from lavps_cli.pipeline.benchmark import Benchmark
 from lavps_cli.storage.places import located
 
 WIDTH, HEIGHT = 4.2, 3.4
+_OTHERS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9", "black", "#1a5e4a", "#b8860b")
+"""Colours of the other methods; red is LAVPS's own."""
 
 
 def write_curves(result: Benchmark, path: str) -> None:
@@ -30,7 +32,7 @@ def curves(result: Benchmark, kind: str) -> bytes:
     about = result.metrics[0]
     tasks = list(dict.fromkeys(entry.task for entry in result.entries))
     methods = list(dict.fromkeys(entry.method for entry in result.entries))
-    columns = min(len(tasks), 3)
+    columns = 2 if len(tasks) in (2, 4) else min(len(tasks), 3)
     rows = -(-len(tasks) // columns)
     figure, axes = pyplot.subplots(
         rows, columns, figsize=(WIDTH * columns, HEIGHT * rows), layout="constrained",
@@ -75,6 +77,6 @@ def _line(panel: Any, result: Benchmark, task: str, method: str, number: int, me
     panel.errorbar(
         [units for units, *_ in points], [mean for _, mean, *_ in points], yerr=bars,
         label=method, marker="os^Dv<>pP*Xh"[number % 12], markersize=4,
-        color="#c8402f" if own else f"C{number}", linewidth=2 if own else 1,
+        color="#c8402f" if own else _OTHERS[number % len(_OTHERS)], linewidth=2 if own else 1,
         elinewidth=0.5, zorder=3 if own else 2,
     )  # fmt: skip

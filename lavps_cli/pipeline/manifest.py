@@ -265,7 +265,10 @@ def _placed(problem: Problem, folder: str, values: dict[str, Any]) -> Problem:
 def _is_file(folder: str, value: str) -> bool:
     if is_url(folder):  # Not asked for line by line: as it is called.
         return re.search(r"\.[A-Za-z]\w*(:\w+)?$", value) is not None
-    return (Path(folder) / value.partition(":")[0]).exists()
+    try:
+        return (Path(folder) / value.partition(":")[0]).exists()
+    except OSError:  # No name at all, such as one that is too long.
+        return False
 
 
 def _joined(folder: str, path: str) -> str:

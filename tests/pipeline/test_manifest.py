@@ -129,3 +129,9 @@ def test_a_manifest_is_all_there_is(tmp_path: Path, more: dict[str, Any], messag
     select = Selection(manifest=f"{tmp_path}/j", recursive=more.pop("recursive", False))
     with pytest.raises(UsageError, match=message):
         read_manifest(Restoration(**{"inputs": (), "select": select} | more), Pipes(bytes, print))
+
+
+@pytest.mark.parametrize("key", ["mask", "kernel"])
+def test_names_that_no_file_can_have_are_no_crash(tmp_path: Path, key: str) -> None:
+    (job,) = read(tmp_path, {"input": "a.png", key: "9" * 5000})
+    assert getattr(job.request.problem, key).endswith("9" * 5000)
