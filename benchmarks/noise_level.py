@@ -3,7 +3,7 @@
     python benchmarks/noise_level.py PICTURE... [--blurred]
 
 Pictures are reduced by two, which hides their own noise, get white noise, and are rounded to 8
-bits; with --blurred they are blurred by a disk of 5 pixels before, as pictures to be restored may be.
+bits; with --blurred a disk of 5 pixels blurs them before, as pictures to be restored may be.
 Told are the median and the range of 80 % of estimate / truth.
 """
 
