@@ -147,7 +147,7 @@ def parse_pixels(text: str) -> int:
 
 
 def parse_seconds(option: str, text: str | None) -> float:
-    """Return a time such as `90s`, `10m` or `2h` in seconds; None is for ever.
+    """Return a time such as `50ms`, `90s`, `10m` or `2h` in seconds; None is for ever.
 
     Raises:
         UsageError: It is not one.
@@ -155,7 +155,8 @@ def parse_seconds(option: str, text: str | None) -> float:
     if text is None:
         return float("inf")
     try:
-        value = float(text[:-1]) * SECONDS[text[-1:]]
+        unit = "ms" if text.endswith("ms") else text[-1:]
+        value = float(text.removesuffix(unit)) * (0.001 if unit == "ms" else SECONDS[unit])
     except (KeyError, ValueError):
         value = 0.0
     if not value > 0:

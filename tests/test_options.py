@@ -4,7 +4,13 @@ from typing import Literal
 import pytest
 
 from lavps_cli.errors import UsageError
-from lavps_cli.options import parse_count, parse_noise, parse_pixels, parse_settings
+from lavps_cli.options import (
+    parse_count,
+    parse_noise,
+    parse_pixels,
+    parse_seconds,
+    parse_settings,
+)
 from lavps_cli.samplers.lavps import LavpsOptions
 
 
@@ -92,3 +98,16 @@ def test_pixels(text: str, value: int) -> None:
 def test_what_is_no_number_of_pixels(text: str) -> None:
     with pytest.raises(UsageError, match="--max-pixels"):
         parse_pixels(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("50ms", 0.05), ("1.5s", 1.5), ("2m", 120), ("1h", 3600), ("1d", 86400)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert parse_seconds("--budget", text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "ms", "5", "s", "-1s", "fast"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(UsageError, match="--budget"):
+        parse_seconds("--budget", text)

@@ -198,7 +198,7 @@ def _has_singular_vectors(A: LinearOperator, shape: tuple[int, int]) -> bool:
 def chosen_method(
     request: Restoration, content: bytes, name: str, budget: float, listener: Listener
 ) -> Restoration:
-    """Return a request with the method that is best within its budget for a picture.
+    """Return a request with the method and its steps that are best within a time for a picture.
 
     Args:
         request: With `auto` for a method.
@@ -208,6 +208,7 @@ def chosen_method(
         listener: Told what was chosen.
 
     Raises:
+        UsageError: The time is too short for any.
         LavpsError: The picture or the weights cannot be used.
     """
     weights = open_weights(request.compute, "lavps")
@@ -217,18 +218,33 @@ def chosen_method(
     curves = known_curves(weights)
     task = seen.degradation.task
     usable = usable_methods(weights, seen.A, seen.shape)
+    if request.compute.inference == "none":
+        usable = [name for name in usable if catalog.sampler(name).inference is None]
     point, fits = best_point(curves, task, usable, budget / unit)
-    listener.detail(
-        f"--method auto: {point.method} "
-        + (f"is best within {budget:g} s" if fits else "is the fastest")
-        + f" for {task} ({curves.metric} of {curves.images} images, {curves.model})"
+    told = f"{point.method} with {point.num_steps} steps"
+    if not fits:
+        takes = point.cost * unit
+        raise UsageError(
+            f"--budget {budget:g}s: the fastest, {told}, takes {takes:.2g} s for such a picture on "
+            "this device.",
+            f"Give more:  --budget {max(takes * 1.1, 0.01):.2g}s",
+        )
+    listener.note(
+        f"{told}: the best for {task} within {budget:g} s ({curves.metric} of {curves.images} "
+        f"images, {curves.model})"
     )
     compute = request.compute
-    if point.method != "lavps":
+    if point.method != "lavps" and compute.inference != "none":
         compute = replace(compute, inference=None)
-    return replace(
-        request, compute=compute, sampling=replace(request.sampling, method=point.method)
+    sampling = replace(
+        request.sampling,
+        method=point.method,
+        # As they were measured: `settings.ladder`.
+        preset="fast" if point.num_steps <= 15 else "balanced",
+        settings=(f"num_steps={point.num_steps}",),
+        budget=None,
     )
+    return replace(request, compute=compute, sampling=sampling)
 
 
 def check_auto(request: Restoration) -> Sequence[str]:

@@ -66,7 +66,7 @@ def _on_this_machine(request: Restoration, listener: Listener, pipes: Pipes) -> 
 def _settled(
     request: Restoration, jobs: Sequence[Job], listener: Listener, pipes: Pipes
 ) -> tuple[Restoration, list[Job], Pipes]:
-    """Return the same with a method, which the first picture decides."""
+    """Return the same with a method and its steps, which the first picture decides."""
     first = jobs[0]
     source = first.source.path
     if source == STDIO:
@@ -77,14 +77,14 @@ def _settled(
     sampling = first.request.sampling
     budget = parse_seconds("--budget", sampling.budget or "") / sampling.samples
     made = chosen_method(first.request, content, name_of(source), budget, listener)
-    method, inference = made.sampling.method, made.compute.inference
+    chosen = made.sampling
 
     def with_method(asked: Restoration) -> Restoration:
-        return replace(
-            asked,
-            sampling=replace(asked.sampling, method=method),
-            compute=replace(asked.compute, inference=inference),
-        )
+        sampling = replace(
+            asked.sampling, method=chosen.method, preset=chosen.preset, settings=chosen.settings,
+            budget=None,
+        )  # fmt: skip
+        return replace(asked, sampling=sampling, compute=made.compute)
 
     jobs = [replace(job, request=with_method(job.request)) for job in jobs]
     return with_method(request), jobs, pipes

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,21 @@ import pytest
 from PIL import Image as PillowImage
 from typer.testing import Result
 
-from lavps_cli import catalog
+from lavps_cli.pipeline.auto import Curves, Point
 
 Lavps = Callable[..., Result]
 
 
 @pytest.fixture
 def restore_auto(lavps: Lavps, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lavps:
-    """Run `lavps restore --method auto` with the tiny model and few steps, however much time."""
-    for name, entry in catalog.SAMPLERS.items():
-        monkeypatch.setitem(catalog.SAMPLERS, name, replace(entry, steps=(4,)))
+    """Run `lavps restore --method auto` with the tiny model, of two methods with few steps."""
+    points = [
+        Point(task=task, method=method, num_steps=4, evaluations=cost, cost=cost, value=value)
+        for task in ("sr", "denoise")
+        for method, cost, value in (("ddrm", 4.0, 1.0), ("mgdm", 9.0, 2.0))
+    ]
+    made = Curves(model="m", metric="psnr", higher=True, size=16, images=1, points=points)
+    monkeypatch.setattr("lavps_cli.pipeline.auto.known_curves", lambda weights: made)
 
     def run(*args: str | Path, stdin: bytes | None = None) -> Result:
         tiny = ("--model", model_folder, "--device", "cpu", "--dtype", "fp32")
@@ -99,7 +103,8 @@ def test_a_method_is_chosen_within_a_time(restore_auto: Lavps, photo: Path) -> N
     result = restore_auto(photo, "--task", "denoise", "--budget", "10m", "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert told["method"] in catalog.SAMPLERS
+    assert (told["method"], told["steps"]) == ("mgdm", 4)
+    assert "mgdm with 4 steps: the best for denoise" in result.stderr
     again = restore_auto(
         photo, "--task", "denoise", "--budget", "10m", "--simulate", "--json", "-f"
     )
@@ -112,6 +117,7 @@ def test_a_method_is_chosen_within_a_time(restore_auto: Lavps, photo: Path) -> N
         ((), "needs a time"),
         (("--budget", "1s", "-O", "num_steps=3"), "belongs to one method"),
         (("--budget", "soon"), "--budget"),
+        (("--budget", "0.000001s"), "the fastest, ddrm with 4 steps, takes"),
     ],
 )
 def test_a_method_cannot_be_chosen_without_a_time(
