@@ -214,7 +214,9 @@ def chosen_method(
     weights = open_weights(request.compute, "lavps")
     seen = read_case(content, name, request).seen
     pixels = seen.shape[0] * seen.shape[1]
-    unit = probe(weights, "lavps", PROBE_SIZE).predict(1.0, pixels)
+    # A small picture takes longer, for its size.
+    size = PROBE_SIZE if pixels < 2 * PROBE_SIZE**2 else 2 * PROBE_SIZE
+    unit = probe(weights, "lavps", size).predict(1.0, pixels)
     curves = known_curves(weights)
     task = seen.degradation.task
     usable = usable_methods(weights, seen.A, seen.shape)
