@@ -151,7 +151,11 @@ def _work(
         queue.put((index, _END, None))
     except LavpsError as error:
         queue.put((index, _ERROR, error))
+    finally:
+        # Nothing is to be tidied up any more; raising in what runs at exit would print tracebacks.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _terminated(number: int, frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # Once is enough: what is computed is being written.
     raise SystemExit(0)

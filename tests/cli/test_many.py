@@ -171,7 +171,12 @@ def test_shards_share_the_work(restore: Lavps, album: Path) -> None:
 
 
 def test_several_devices_share_the_work(
-    restore: Lavps, lavps: Lavps, lines: Lines, album: Path, model_folder: Path
+    restore: Lavps,
+    lavps: Lavps,
+    lines: Lines,
+    album: Path,
+    model_folder: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     (album / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nbad")
     base = ("album", "-r", *DENOISE)
@@ -179,6 +184,7 @@ def test_several_devices_share_the_work(
     result = lavps("restore", *base, "-o", "out", *fast, "--gpus", "cpu,cpu", "--json")
     assert result.exit_code == 7, result.output
     assert sorted(line["status"] for line in lines(result)) == ["error", "ok", "ok", "ok", "ok"]
+    assert capfd.readouterr().err == ""  # Processes end without a word.
     restore(*base, "-o", "whole")
     assert contents(Path("out")) == contents(Path("whole"))
     for wrong, code in (("0", 2), ("quantum", 2), ("64", 6)):
