@@ -547,6 +547,7 @@ def main(count: int, seed: int, folder: Path) -> None:
     outcomes: dict[str, Counter[str]] = {}
     total = sum(SHARES.values())
     for name, (target, seeds) in targets(model).items():
+        lent(model, work)  # What came before may have left a damaged one.
         rng, told = np.random.default_rng(seed), outcomes.setdefault(name, Counter())
         start, slowest = time.monotonic(), 0.0
         for i in range(count * SHARES[name] // total):
