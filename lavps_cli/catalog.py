@@ -55,6 +55,11 @@ MASKED = "+inpaint"
 """What a task's name ends with where a part of the damaged picture is missing, too."""
 
 
+def has_holes(task: str) -> bool:
+    """Return whether a part of the damaged picture is missing, which a mask tells."""
+    return task == "inpaint" or task.endswith(MASKED)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """How far a sampler goes: options with an inference model, and without one."""
@@ -125,6 +130,8 @@ class Sampler:
     pictures: int = 13
     """Pictures that a step holds at once, beside what the network and the operator do; a test
     counts them."""
+    spectral: bool = False
+    """Whether it needs the singular vectors of the operator."""
     trained: WeightsKind | None = None
     """What it samples with in the place of a prior: networks that know the observation."""
     presets: dict[str, Preset] = field(default_factory=lambda: PRESETS)
@@ -161,6 +168,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.ddrm:DdrmOptions",
         inference=None,
         evaluations="lavps_cli.samplers.ddrm:evaluations",
+        spectral=True,
         pictures=9,
         summary="denoising diffusion restoration models (Kawar et al. 2022)",
         presets=_steps(10, 20, 100),
@@ -171,6 +179,7 @@ SAMPLERS: dict[str, Sampler] = {
         options="lavps_cli.samplers.ddnm:DdnmOptions",
         inference=None,
         evaluations="lavps_cli.samplers.ddnm:evaluations",
+        spectral=True,
         pictures=10,
         summary="DDNM+: null-space drawing (Wang et al. 2023)",
         presets=_steps(25, 100, 1000),

@@ -86,9 +86,8 @@ def centred(k: Kernel) -> Kernel:
 
 def apart_of(a: Kernel, b: Kernel) -> Kernel:
     """Return a - b, b shifted by whole pixels to where it is most similar, on a wider support."""
-    n = (2 * a.shape[0], 2 * a.shape[1])
-    fa, fb = torch.fft.rfft2(a, s=n), torch.fft.rfft2(b, s=n)
-    best = int(torch.fft.irfft2(fa * fb.conj(), s=n).argmax())
+    found = _correlations(a, b)
+    n, best = found.shape, int(found.argmax())
     # The frames go on around their border: the shift is the same in each way to count it.
     moved = pad(b, (0, n[1] - b.shape[1], 0, n[0] - b.shape[0])).roll(divmod(best, n[1]), (0, 1))
     apart = pad(a, (0, n[1] - a.shape[1], 0, n[0] - a.shape[0])) - moved
@@ -98,9 +97,14 @@ def apart_of(a: Kernel, b: Kernel) -> Kernel:
 
 def similarity(a: Kernel, b: Kernel) -> float:
     """Return the greatest normalised cross-correlation over all shifts, 0 to 1."""
+    return float(_correlations(a, b).max() / (a.double().norm() * b.double().norm()))
+
+
+def _correlations(a: Kernel, b: Kernel) -> Plane:
+    """Return the cross-correlation of two kernels for every shift, around a frame for both."""
     n = (a.shape[0] + b.shape[0], a.shape[1] + b.shape[1])
     product = torch.fft.rfft2(a.double(), s=n) * torch.fft.rfft2(b.double(), s=n).conj()
-    return float(torch.fft.irfft2(product, s=n).max() / (a.double().norm() * b.double().norm()))
+    return torch.fft.irfft2(product, s=n)
 
 
 def _window(x: Plane, side: int) -> Plane:

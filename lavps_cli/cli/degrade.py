@@ -2,7 +2,7 @@
 
 import typer
 
-from lavps_cli.cli import many, params
+from lavps_cli.cli import damage, many, params
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import chosen_output, read_stdin, write_stdout
 from lavps_cli.cli.progress import Terminal
@@ -24,13 +24,13 @@ def degrade(
     kernel: params.Kernel = None,
     mask: params.Holes = None,
     output: params.OutputPath = None,
-    noise: params.AddedNoise = "auto",
-    downsample: params.Downsample = None,
-    kernel_intensity: params.KernelIntensity = None,
-    kernel_seed: params.KernelSeed = None,
-    boundary: params.Boundary = "auto",
-    jpeg_quality: params.DamagingQuality = None,
-    gain: params.Gain = None,
+    noise: damage.AddedNoise = "auto",
+    downsample: damage.Downsample = None,
+    kernel_intensity: damage.KernelIntensity = None,
+    kernel_seed: damage.KernelSeed = None,
+    boundary: damage.Boundary = "auto",
+    jpeg_quality: damage.DamagingQuality = None,
+    gain: damage.Gain = None,
     invert_mask: params.InvertMask = False,
     resize_mask: params.ResizeMask = False,
     page: params.Page = None,

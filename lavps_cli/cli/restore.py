@@ -2,7 +2,7 @@
 
 import typer
 
-from lavps_cli.cli import many, params, posterior
+from lavps_cli.cli import damage, many, params, posterior
 from lavps_cli.cli.engine import ActorGpus, Actors, EngineOption, RayAddress
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import chosen_output, read_stdin, write_stdout
@@ -30,13 +30,13 @@ def restore(
     mask: params.Mask = None,
     blind: params.Blind = False,
     output: params.OutputPath = None,
-    noise: params.Noise = "auto",
-    downsample: params.Downsample = None,
-    kernel_intensity: params.KernelIntensity = None,
-    kernel_seed: params.KernelSeed = None,
-    boundary: params.Boundary = "auto",
-    jpeg_quality: params.JpegQuality = None,
-    gain: params.Gain = None,
+    noise: damage.Noise = "auto",
+    downsample: damage.Downsample = None,
+    kernel_intensity: damage.KernelIntensity = None,
+    kernel_seed: damage.KernelSeed = None,
+    boundary: damage.Boundary = "auto",
+    jpeg_quality: damage.JpegQuality = None,
+    gain: damage.Gain = None,
     invert_mask: params.InvertMask = False,
     resize_mask: params.ResizeMask = False,
     page: params.Page = None,

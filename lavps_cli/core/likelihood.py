@@ -24,14 +24,15 @@ class Likelihood:
     def log_prob(self, x0: Image) -> PerImage:
         """Return log l_0(y | x0, A) per image, without the constant."""
         if self.peak is not None:
-            excess = poisson_excess(self._counts(self.y), self._counts(self.A(x0)))
-            return excess.flatten(1).sum(1)
+            counts, rate = photons(self.y, self.peak), photons(self.A(x0), self.peak)
+            return poisson_excess(counts, rate).flatten(1).sum(1)
         residual = self.y - self.A(x0)
         return -0.5 * residual.square().flatten(1).sum(1) / self.sigma_y**2
 
-    def _counts(self, y: Measurement) -> Measurement:
-        assert self.peak is not None
-        return 0.5 * self.peak * (y + 1)
+
+def photons(y: Measurement, peak: float) -> Measurement:
+    """Return how many photons make the values of an observation on [-1, 1], white being `peak`."""
+    return 0.5 * peak * (y + 1)
 
 
 def poisson_excess(counts: Tensor, rate: Tensor) -> Tensor:
@@ -82,6 +83,6 @@ def observe_photons(A: Operator, x0: Image, peak: float, noise: Noise) -> Likeli
     Entries that A does not measure carry no noise.
     """
     clean = A(x0)
-    counts = noise.poisson((0.5 * peak * (clean + 1)).clamp_min(0))
+    counts = noise.poisson(photons(clean, peak).clamp_min(0))
     y = torch.where(is_measured(A, clean) > 0, 2 / peak * counts - 1, clean)
     return Likelihood(y, A, shot_noise(y, A, peak), peak)

@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lavps_cli.core.operator import LinearOperator
+from lavps_cli.core.types import Images, Measurement, PerPicture
+
 Planes: TypeAlias = Float[Tensor, "... _h _w"]
 
 
@@ -47,3 +50,28 @@ def conjugate_gradients(
         d = s + torch.where(active, rs_next / torch.where(active, rs, 1), 0) * d
         rs = rs_next
     return z
+
+
+def iterated_ridge(
+    A: LinearOperator, y: Measurement, lam: PerPicture, tolerance: float, num_iterations: int
+) -> Images:
+    """Return A^T (A A^T + lam I)^-1 y by conjugate gradients, of an A that mixes no channels.
+
+    Args:
+        A: Of which `adjoint` alone is asked.
+        y: Zero where A measures nothing.
+        lam: Ridge.
+        tolerance: Residual, relative to y, at which a plane is done.
+        num_iterations: The most that are made.
+    """
+
+    def matrix(z: Planes) -> Planes:
+        return A(A.adjoint(z)) + lam * z
+
+    z = conjugate_gradients(matrix, lambda r: r, computable(y), tolerance, num_iterations)
+    return A.adjoint(z).to(y.dtype)
+
+
+def computable(x: Tensor) -> Tensor:
+    """Return `x` in a type that has a Fourier transform everywhere, and digits for iterations."""
+    return x if x.dtype == torch.float64 else x.float()

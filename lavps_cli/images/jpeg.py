@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,15 +73,13 @@ def compression(planes: Levels, steps: Levels, sampling: tuple[int, int]) -> Com
 def tables_of(quality: int) -> tuple[Levels, tuple[int, int]]:
     """Return the steps, (3, 8, 8), and the sampling that the usual encoder takes at a quality."""
     grey = PillowImage.new("RGB", (16, 16), (128, 128, 128))
-    file = _opened(encoded(grey, quality), "")
-    tables = [np.array(file.quantization[layer[3]], np.float64) for layer in file.layer]
-    return np.stack(tables).reshape(-1, SIDE, SIDE), (2, 2)
+    return _tables(_opened(encoded(grey, quality), "")), (2, 2)
 
 
-def encoded(picture: PillowImage.Image, quality: int, **more: Any) -> bytes:
+def encoded(picture: PillowImage.Image, quality: int) -> bytes:
     """Return the JPEG file of a picture, its colours halved in both directions."""
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=quality, subsampling="4:2:0", **more)
+    picture.save(out, "JPEG", quality=quality, subsampling="4:2:0")
     return out.getvalue()
 
 
@@ -107,10 +104,16 @@ def _decoded(file: JpegImagePlugin.JpegImageFile, name: str) -> Compression:
             "Restore it with:  --task denoise",
         )
     planes = np.atleast_3d(np.asarray(file, dtype=np.float64))
-    tables = [np.array(file.quantization[layer[3]], np.float64) for layer in layers]
-    if any((table < 1).any() for table in tables):
+    steps = _tables(file)
+    if (steps < 1).any():
         raise DataError(f"{name} is damaged: a step of its tables is zero.", "Get the file again.")
-    return compression(planes, np.stack(tables).reshape(-1, SIDE, SIDE), (down, right))
+    return compression(planes, steps, (down, right))
+
+
+def _tables(file: JpegImagePlugin.JpegImageFile) -> Levels:
+    """Return the steps of each component, (k, 8, 8)."""
+    tables = [np.array(file.quantization[layer[3]], np.float64) for layer in file.layer]
+    return np.stack(tables).reshape(-1, SIDE, SIDE)
 
 
 def _opened(content: bytes, name: str) -> JpegImagePlugin.JpegImageFile:

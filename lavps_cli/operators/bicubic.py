@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lavps_cli.core.reduction import check_scale, check_whole
 from lavps_cli.core.types import Images, Measurement, PerPicture
-from lavps_cli.errors import DataError, UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,17 +25,12 @@ class BicubicDownsampling:
     scale: int
 
     def __post_init__(self) -> None:
-        if self.scale < 1:
-            raise UsageError(f"scale {self.scale} is not a positive whole number.", "Try scale 4.")
+        check_scale(self.scale)
 
     def __call__(self, x: Images) -> Measurement:
         r = self.scale
         h, w = x.shape[-2:]
-        if h % r or w % r:
-            raise DataError(
-                f"A picture of {w} x {h} pixels does not reduce by {r} to whole pixels.",
-                f"Crop it to {w - w % r} x {h - h % r} pixels.",
-            )
+        check_whole(x, r, r, f"reduce by {r} to whole pixels")
         rows, columns = self._weights(h // r, x), self._weights(w // r, x)
         return rows @ x @ columns.mT
 

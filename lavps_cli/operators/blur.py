@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lavps_cli.core.operator import Gain
-from lavps_cli.core.solving import Planes, conjugate_gradients
+from lavps_cli.core.solving import Planes, computable, conjugate_gradients
 from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError, UsageError
 
@@ -101,7 +101,7 @@ class Blur:
         convolution = self._convolution(x, *x.shape[-2:])
         values = convolution.transfer.abs()
         weak = values < FLOOR * values.amax((-2, -1), keepdim=True)
-        return convolution.filtered(_computable(x), gain(values.masked_fill(weak, 0))).to(x.dtype)
+        return convolution.filtered(computable(x), gain(values.masked_fill(weak, 0))).to(x.dtype)
 
     def _border(self) -> tuple[int, int]:
         """Return by how many rows and columns y is smaller than x."""
@@ -118,7 +118,7 @@ class Blur:
                 "Take a smaller kernel or a larger picture.",
             )
         shared = (1,) * (x.ndim - len(lead) - 3)
-        kernel = self.kernel.to(_computable(x[..., :0])).reshape(*lead, *shared, 1, kh, kw)
+        kernel = self.kernel.to(computable(x[..., :0])).reshape(*lead, *shared, 1, kh, kw)
         if self.boundary == "circular":
             rows, columns, shift = h, w, (-(kh // 2), -(kw // 2))
         else:
@@ -160,14 +160,9 @@ class _Convolution:
 def _by_channel(function: Callable[[Planes], Planes], x: Images) -> Tensor:
     """Return a function of the planes of `x`, in its type; of a large picture one at a time."""
     if x[0].numel() <= CHANNELS_TOGETHER:
-        return function(_computable(x)).to(x.dtype)
+        return function(computable(x)).to(x.dtype)
     parts = torch.split(x, 1, -3)
-    return torch.cat([function(_computable(part)).to(x.dtype) for part in parts], -3)
-
-
-def _computable(x: Tensor) -> Tensor:
-    """Return `x` in a type that has a Fourier transform everywhere."""
-    return x if x.dtype == torch.float64 else x.float()
+    return torch.cat([function(computable(part)).to(x.dtype) for part in parts], -3)
 
 
 def _fast(length: int) -> int:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from lavps_cli.core.operator import LinearOperator
-from lavps_cli.core.solving import Planes, conjugate_gradients
+from lavps_cli.core.reduction import check_scale, check_whole
+from lavps_cli.core.solving import iterated_ridge
 from lavps_cli.core.types import Images, Measurement, PerPicture
-from lavps_cli.errors import DataError, UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +28,11 @@ class FilteredDownsampling:
     num_iterations: int = 50
 
     def __post_init__(self) -> None:
-        if self.scale < 1:
-            raise UsageError(f"scale {self.scale} is not a positive whole number.", "Try scale 4.")
+        check_scale(self.scale)
 
     def __call__(self, x: Images) -> Measurement:
         r = self.scale
-        h, w = x.shape[-2:]
-        if h % r or w % r:
-            raise DataError(
-                f"A picture of {w} x {h} pixels does not reduce by {r} to whole pixels.",
-                f"Crop it to {w - w % r} x {h - h % r} pixels.",
-            )
+        check_whole(x, r, r, f"reduce by {r} to whole pixels")
         return self.blur(x)[..., r // 2 :: r, r // 2 :: r]
 
     def adjoint(self, y: Measurement) -> Images:
@@ -49,10 +43,4 @@ class FilteredDownsampling:
 
     def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         """Return A^T (A A^T + lam I)^-1 y by conjugate gradients."""
-
-        def matrix(z: Planes) -> Planes:
-            return self(self.adjoint(z)) + lam * z
-
-        wide = y if y.dtype.itemsize >= 4 else y.float()
-        z = conjugate_gradients(matrix, lambda r: r, wide, self.tolerance, self.num_iterations)
-        return self.adjoint(z).to(y.dtype)
+        return iterated_ridge(self, y, lam, self.tolerance, self.num_iterations)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lavps_cli.core.luma import YCBCR
 from lavps_cli.core.operator import Gain
+from lavps_cli.core.reduction import check_whole
 from lavps_cli.core.types import Images, Measurement, PerPicture
-from lavps_cli.errors import DataError
 
 SIDE = 8
 Sampling: TypeAlias = tuple[int, int]
@@ -48,12 +48,8 @@ class JpegCoefficients:
 
     def __call__(self, x: Images) -> Measurement:
         x = turned_back(x, self.orientation)
-        (p, q), (h, w) = self.patch, x.shape[-2:]
-        if h % p or w % q:
-            raise DataError(
-                f"A picture of {w} x {h} pixels does not divide into blocks of {q} x {p}.",
-                f"Crop it to {w - w % q} x {h - h % p} pixels.",
-            )
+        p, q = self.patch
+        check_whole(x, p, q, f"divide into blocks of {q} x {p}")
         return (self._patches(x) @ self._matrix(x).mT).movedim(-1, -3)
 
     def _patches(self, x: Images) -> Float[Tensor, "*lead rows columns n"]:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lavps_cli.core.operator import LinearOperator
-from lavps_cli.core.solving import Planes, conjugate_gradients
+from lavps_cli.core.solving import iterated_ridge
 from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError
 
@@ -37,14 +37,8 @@ class Masked:
 
     def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         """Return A^T (A A^T + lam I)^-1 y by conjugate gradients."""
-
-        def matrix(z: Planes) -> Planes:
-            return self(self.adjoint(z)) + lam * z
-
-        right = self.measured(y) * y
-        wide = right if right.dtype.itemsize >= 4 else right.float()
-        z = conjugate_gradients(matrix, lambda r: r, wide, self.tolerance, self.num_iterations)
-        return self.adjoint(z).to(y.dtype)
+        known = self.measured(y) * y
+        return iterated_ridge(self, known, lam, self.tolerance, self.num_iterations)
 
     def measured(self, y: Measurement) -> Measurement:
         """Return 1 where an entry of `y` is a measurement, 0 where it is zero for any picture."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from lavps_cli.core.operator import Gain
+from lavps_cli.core.reduction import check_scale, check_whole
 from lavps_cli.core.types import Images, Measurement, PerPicture
-from lavps_cli.errors import DataError, UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,17 +20,12 @@ class SuperResolution:
     scale: int
 
     def __post_init__(self) -> None:
-        if self.scale < 1:
-            raise UsageError(f"scale {self.scale} is not a positive whole number.", "Try scale 4.")
+        check_scale(self.scale)
 
     def __call__(self, x: Images) -> Measurement:
         r = self.scale
         h, w = x.shape[-2:]
-        if h % r or w % r:
-            raise DataError(
-                f"A picture of {w} x {h} pixels does not divide into patches of {r} x {r}.",
-                f"Crop it to {w - w % r} x {h - h % r} pixels.",
-            )
+        check_whole(x, r, r, f"divide into patches of {r} x {r}")
         return x.reshape(*x.shape[:-2], h // r, r, w // r, r).mean((-3, -1))
 
     def adjoint(self, y: Measurement) -> Images:

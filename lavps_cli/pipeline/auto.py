@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,21 @@ import torch
 from lavps_cli import catalog
 from lavps_cli.catalog import MASKED
 from lavps_cli.core.operator import LinearOperator, SpectralOperator
-from lavps_cli.errors import OutputError, UsageError
+from lavps_cli.errors import UsageError
 from lavps_cli.folders import cache_folder
-from lavps_cli.images.writing import write_atomic
 from lavps_cli.pipeline.benchmark import Benchmark
-from lavps_cli.pipeline.calibration import PROBE_SIZE, kind_of, model_key
+from lavps_cli.pipeline.calibration import PROBE_SIZE, keep, kind_of, model_key
 from lavps_cli.pipeline.case import read_case
 from lavps_cli.pipeline.model import Weights, open_weights
 from lavps_cli.pipeline.priors import FolderPrior
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Listener
-from lavps_cli.pipeline.settings import probe
+from lavps_cli.pipeline.settings import preset_of, probe
 from lavps_cli.weights.index import beside_of
 
 AUTO = "auto"
 FORMAT = 1
 BUNDLED = Path(__file__).parents[1] / "bench" / "curves.json"
-_SPECTRAL = ("ddrm", "ddnm")
-"""Methods that need the singular vectors of the operator."""
 _LIKE = {"colorize": "inpaint", "jpeg": "denoise", "declip": "inpaint"}
 """Tasks that are not measured, and those whose methods serve for them."""
 
@@ -67,7 +64,7 @@ def keep_curves(result: Benchmark) -> Path:
     Raises:
         OutputError: It cannot be written.
     """
-    return _save(curves_of(result))
+    return keep(_place(result.model), asdict(curves_of(result)))
 
 
 def curves_of(result: Benchmark) -> Curves:
@@ -110,16 +107,9 @@ def _is_trained(method: str) -> bool:
     return catalog.sampler(method).trained is not None
 
 
-def _save(curves: Curves) -> Path:
-    path = cache_folder("curves") / f"{curves.model.replace('/', '_')}.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path.parent} cannot be made: {error.strerror}.", "Or leave it out:  --no-save"
-        ) from error
-    write_atomic(path, (json.dumps(asdict(curves), indent=1) + "\n").encode())
-    return path
+def _place(model: str) -> Path:
+    """Return where the curves of a model are kept."""
+    return cache_folder("curves") / f"{model.replace('/', '_')}.json"
 
 
 def read_curves(path: Path) -> Curves | None:
@@ -136,8 +126,7 @@ def read_curves(path: Path) -> Curves | None:
 
 def known_curves(weights: Weights) -> Curves:
     """Return the curves of these weights if they were measured here, else those that came along."""
-    own = cache_folder("curves") / f"{model_key(weights).replace('/', '_')}.json"
-    found = read_curves(own) or read_curves(BUNDLED)
+    found = read_curves(_place(model_key(weights))) or read_curves(BUNDLED)
     assert found is not None
     return found
 
@@ -172,15 +161,13 @@ def usable_methods(weights: Weights, A: LinearOperator, shape: tuple[int, int]) 
     """
     prior = weights.prior
     folder = prior.folder if isinstance(prior, FolderPrior) else None
-    found = []
+    spectral, found = _has_singular_vectors(A, shape), []
     for name, entry in catalog.SAMPLERS.items():
         needed = entry.trained or (entry.inference if entry.inference == "latino" else None)
         there = needed is None or (folder is not None and beside_of(folder, needed) is not None)
         if name == "lavps":
             there = weights.inference_folder is not None
-        if name in _SPECTRAL:
-            there = _has_singular_vectors(A, shape)
-        if there:
+        if there and (spectral or not entry.spectral):
             found.append(name)
     return found
 
@@ -241,22 +228,23 @@ def chosen_method(
     sampling = replace(
         request.sampling,
         method=point.method,
-        # As they were measured: `settings.ladder`.
-        preset="fast" if point.num_steps <= 15 else "balanced",
+        preset=preset_of(point.num_steps),  # As they were measured.
         settings=(f"num_steps={point.num_steps}",),
         budget=None,
     )
     return replace(request, compute=compute, sampling=sampling)
 
 
-def check_auto(request: Restoration) -> Sequence[str]:
-    """Return what keeps `--method auto` from working, in words; nothing where it can."""
-    sampling = request.sampling
-    wrong = []
-    if sampling.budget is None:
-        wrong.append("--method auto needs a time.")
-    if sampling.settings:
-        wrong.append("--option belongs to one method.")
-    if request.spread.engine != "local":
-        wrong.append("--method auto is for --engine local.")
-    return wrong
+def check_auto(request: Restoration) -> None:
+    """Check that a method can be chosen.
+
+    Raises:
+        UsageError: A flag that it needs is missing, or one has no sense with it.
+    """
+    for wrong, message in (
+        (request.sampling.budget is None, "--method auto needs a time."),
+        (bool(request.sampling.settings), "--option belongs to one method."),
+        (request.spread.engine != "local", "--method auto is for --engine local."),
+    ):
+        if wrong:
+            raise UsageError(message, "For example:  --method auto --budget 5s")

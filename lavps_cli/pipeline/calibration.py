@@ -64,14 +64,22 @@ def save(calibration: Calibration) -> Path:
     about = (calibration.device, calibration.dtype, calibration.model, calibration.task)
     text = "\0".join((*about, str(calibration.threads), str(calibration.size)))
     mark = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = cache_folder(FOLDER) / f"{mark}.json"
+    return keep(cache_folder(FOLDER) / f"{mark}.json", asdict(calibration))
+
+
+def keep(path: Path, values: dict[str, Any]) -> Path:
+    """Write what was measured, in a folder that is made if it is not there.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"{path.parent} cannot be made: {error.strerror}.", "Or leave it out:  --no-save"
         ) from error
-    write_atomic(path, (json.dumps(asdict(calibration), indent=1) + "\n").encode())
+    write_atomic(path, (json.dumps(values, indent=1) + "\n").encode())
     return path
 
 

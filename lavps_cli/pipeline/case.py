@@ -55,8 +55,9 @@ def read_case(content: bytes, name: str, request: Restoration) -> Case:
         metadata = picture.metadata
         if picture.stored is not None:
             metadata = replace(metadata, icc=b"")
-        picture = replace(picture, pixels=clean, alpha=made.alpha, stored=None, metadata=metadata)
-        picture = replace(picture, jpeg=None)
+        picture = replace(
+            picture, pixels=clean, alpha=made.alpha, stored=None, metadata=metadata, jpeg=None
+        )
         case = Case(picture, seen, clean, list(made.notes))
     else:
         record, warnings = _record_of(picture, name)

@@ -22,9 +22,10 @@ from lavps_cli.pipeline.model import open_weights, use_threads
 from lavps_cli.pipeline.overlap import WINDOW, InWork, batches
 from lavps_cli.pipeline.paths import STDIO
 from lavps_cli.pipeline.pool import Cluster, Done, Lost, cluster_of, connect, pooled, with_gpus
+from lavps_cli.pipeline.ready import fit, pixels_of
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import FILES_ONLY, Failure, Listener, Outcome, Pipes, Progress, Said
-from lavps_cli.pipeline.runner import Run, fit, pixels_of
+from lavps_cli.pipeline.runner import Run
 from lavps_cli.pipeline.streaming import Check, Plan, Prints, plan_jobs
 from lavps_cli.storage.places import Place
 

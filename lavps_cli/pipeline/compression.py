@@ -4,13 +4,19 @@ import math
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import torch
 
 from lavps_cli.core.luma import YCBCR
 from lavps_cli.core.types import Image, Measurement
 from lavps_cli.errors import UsageError
-from lavps_cli.images.jpeg import SIDE, Compression, compression, compression_of, tables_of
+from lavps_cli.images.jpeg import (
+    SIDE,
+    Compression,
+    Levels,
+    compression,
+    compression_of,
+    tables_of,
+)
 from lavps_cli.images.picture import Picture
 from lavps_cli.operators.jpeg import JpegCoefficients, turned, turned_back
 
@@ -58,7 +64,7 @@ def compressed(picture: Picture, name: str, quality: int | None) -> Compressed:
     return _problem(compression(planes, steps, sampling), picture.orientation, picture.size)
 
 
-def _planes(x: Image) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+def _planes(x: Image) -> Levels:
     """Return luma and colours in levels, (h, w, k)."""
     levels = (x[0].double() + 1) * 127.5
     if len(levels) == 3:

@@ -1,11 +1,10 @@
 """Quality against evaluations of the network, for all methods: a figure with a panel a task."""
 
-import io
-from pathlib import Path
 from typing import Any
 
 from lavps_cli.images.writing import write_atomic
 from lavps_cli.pipeline.benchmark import Benchmark
+from lavps_cli.pipeline.plots import OURS, drawn, kind_of_plot, metric_label, panels
 from lavps_cli.storage.places import located
 
 WIDTH, HEIGHT = 4.2, 3.4
@@ -19,25 +18,17 @@ def write_curves(result: Benchmark, path: str) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    write_atomic(located(path), curves(result, Path(path).suffix.lower().lstrip(".")))
+    write_atomic(located(path), curves(result, kind_of_plot(path)))
 
 
 def curves(result: Benchmark, kind: str) -> bytes:
     """Return the figure, `png` or `svg`, of the first metric; with bars of its 95 % intervals."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     about = result.metrics[0]
     tasks = list(dict.fromkeys(entry.task for entry in result.entries))
     methods = list(dict.fromkeys(entry.method for entry in result.entries))
     columns = 2 if len(tasks) in (2, 4) else min(len(tasks), 3)
     rows = -(-len(tasks) // columns)
-    figure, axes = pyplot.subplots(
-        rows, columns, figsize=(WIDTH * columns, HEIGHT * rows), layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
+    figure, axes = panels(rows, columns, WIDTH * columns, HEIGHT * rows)
     for place, panel in enumerate(axes.flat):
         if place >= len(tasks):
             panel.set_axis_off()
@@ -48,15 +39,10 @@ def curves(result: Benchmark, kind: str) -> bytes:
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter("{x:g}")
         panel.set_xlabel("evaluations (a backward one counts twice)")
-        better = "higher" if about["higher_is_better"] else "lower"
-        panel.set_ylabel(f"{about['name']}, {better} is better")
+        panel.set_ylabel(metric_label(about))
         panel.grid(alpha=0.2)
     axes.flat[0].legend(frameon=False, fontsize=7, ncols=2)
-    stream = io.BytesIO()
-    # Without a date, the same numbers give the same file.
-    figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {})
-    pyplot.close(figure)
-    return stream.getvalue()
+    return drawn(figure, kind)
 
 
 def _line(panel: Any, result: Benchmark, task: str, method: str, number: int, metric: str) -> None:
@@ -77,6 +63,6 @@ def _line(panel: Any, result: Benchmark, task: str, method: str, number: int, me
     panel.errorbar(
         [units for units, *_ in points], [mean for _, mean, *_ in points], yerr=bars,
         label=method, marker="os^Dv<>pP*Xh"[number % 12], markersize=4,
-        color="#c8402f" if own else _OTHERS[number % len(_OTHERS)], linewidth=2 if own else 1,
+        color=OURS if own else _OTHERS[number % len(_OTHERS)], linewidth=2 if own else 1,
         elinewidth=0.5, zorder=3 if own else 2,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from lavps_cli.catalog import MASKED, TaskName
+from lavps_cli.catalog import TaskName, has_holes
 from lavps_cli.core.likelihood import observe, observe_photons
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.types import Image, Measurement
@@ -107,10 +107,10 @@ def degrade_picture(picture: Picture, name: str, problem: Problem, seed: int) ->
         if task == "colorize" and picture.grey:
             raise DataError(f"{name} has no colours to take.", "Take a coloured picture.")
         degradation = Degradation(task=task, gain=problem.gain or 2.0)
-    if task == "inpaint" or task.endswith(MASKED):
-        top, left = degradation.margin
-        h, w = (x.shape[-2] - 2 * top) // degradation.scale, x.shape[-1] - 2 * left
-        size = (w // degradation.scale, h)
+    (top, left), (h, w) = degradation.margin, (x.shape[-2], x.shape[-1])
+    visible = (h - 2 * top, w - 2 * left)
+    if has_holes(task):
+        size = (visible[1] // degradation.scale, visible[0] // degradation.scale)
         mask = _damage_mask(picture, name, problem, seed, size)
         degradation = replace(degradation, mask=mask)
     given = parse_noise(problem.noise)
@@ -132,7 +132,6 @@ def degrade_picture(picture: Picture, name: str, problem: Problem, seed: int) ->
         gain=degradation.gain if task == "declip" else None,
         peak=peak,
     )
-    (top, left), (h, w) = degradation.margin, (x.shape[-2], x.shape[-1])
     seen = Observation(
         degradation=degradation,
         A=A,
@@ -141,12 +140,12 @@ def degrade_picture(picture: Picture, name: str, problem: Problem, seed: int) ->
         peak=peak,
         noise_source="flags" if given is not None else "default",
         shape=(h, w),
-        visible_size=(h - 2 * top, w - 2 * left),
+        visible_size=visible,
         corner=(top, left),
     )
     alpha = picture.alpha
     if alpha is not None:
-        alpha = seen.seen(alpha[..., : x.shape[-2], : x.shape[-1]])
+        alpha = seen.seen(alpha[..., :h, :w])
     return Degraded(observation=seen, clean=x, alpha=alpha, record=record, notes=tuple(notes))
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lavps_cli.catalog import MASKED, TaskName
+from lavps_cli.catalog import TaskName, has_holes
 from lavps_cli.errors import LavpsError, UsageError
 from lavps_cli.images.colour import in_own_colours
 from lavps_cli.images.picture import RECORD_KEY, Picture
@@ -57,7 +57,7 @@ def degrade_files(
     if request.sidecar and request.output.output == STDIO:
         raise UsageError("--sidecar needs a file to lie beside.", "Write one:  -o damaged.png")
     if request.save_mask is not None:
-        if task != "inpaint" and not task.endswith(MASKED):
+        if not has_holes(task):
             raise UsageError("--save-mask is for --task inpaint.", "Leave it out.")
         check_outputs(request.inputs, request.save_mask, 1, option="--save-mask")
     claimed: dict[Place, str] = {}

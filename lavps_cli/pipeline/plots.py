@@ -1,6 +1,7 @@
 """Figures 2 and 6 of the paper, by matplotlib, which comes with an extra."""
 
 import io
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from lavps_cli.pipeline.calibrating import METHODS
 from lavps_cli.storage.places import located
 
 FORMATS = ("png", "svg")
-_COLOURS = {"mgdm": "#7a7a7a", "lavps": "#c8402f"}
+OURS = "#c8402f"
+"""LAVPS's colour."""
+_COLOURS = {"mgdm": "#7a7a7a", "lavps": OURS}
 
 
 def check_plot(path: str | None) -> None:
@@ -23,7 +26,7 @@ def check_plot(path: str | None) -> None:
     """
     if path is None:
         return
-    if Path(path).suffix.lower().lstrip(".") not in FORMATS:
+    if kind_of_plot(path) not in FORMATS:
         raise UsageError(f"--plot {path}: it is written as PNG or SVG.", "Name it:  fronts.svg")
     if not has_matplotlib():
         raise UsageError(
@@ -44,12 +47,8 @@ def fronts(result: Speedups, kind: str) -> bytes:
         result: Of a calibration.
         kind: `png` or `svg`.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
+    figure, grid = panels(1, 1, 6.4, 4.2)
+    axes = grid[0, 0]
     for method in METHODS:
         points, colour = result.points[method], _COLOURS[method]
         axes.scatter(
@@ -66,20 +65,49 @@ def fronts(result: Speedups, kind: str) -> bytes:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("seconds an image (median)")
-    name = result.metric["name"]
-    better = "higher" if result.metric["higher_is_better"] else "lower"
-    axes.set_ylabel(f"{name}, {better} is better")
+    axes.set_ylabel(metric_label(result.metric))
     axes.set_title(
         f"{result.task} at {result.size}x{result.size}, {result.validation_images} images",
         fontsize=10,
     )
     axes.grid(alpha=0.2)
     axes.legend(frameon=False)
+    return drawn(figure, kind)
+
+
+def panels(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
+    """Return a figure and its axes, (rows, columns); width and height in inches are the whole's."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(width, height), layout="constrained", squeeze=False
+    )
+    return figure, axes
+
+
+def metric_label(about: Mapping[str, Any]) -> str:
+    """Return what stands beside an axis of a metric."""
+    better = "higher" if about["higher_is_better"] else "lower"
+    return f"{about['name']}, {better} is better"
+
+
+def drawn(figure: Any, kind: str) -> bytes:
+    """Return the file of a figure, `png` or `svg`, and close it."""
+    from matplotlib import pyplot
+
     stream = io.BytesIO()
     # Without a date, the same numbers give the same file.
     figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {})
     pyplot.close(figure)
     return stream.getvalue()
+
+
+def kind_of_plot(path: str) -> str:
+    """Return the kind of file that a name asks for."""
+    return Path(path).suffix.lower().lstrip(".")
 
 
 def _arrows(axes: Any, result: Speedups) -> None:
@@ -109,4 +137,4 @@ def write_plot(result: Speedups, path: str) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    write_atomic(located(path), fronts(result, Path(path).suffix.lower().lstrip(".")))
+    write_atomic(located(path), fronts(result, kind_of_plot(path)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lavps_cli.catalog import MASKED, TaskName
+from lavps_cli.catalog import TaskName, has_holes
 from lavps_cli.core.likelihood import Likelihood, shot_noise
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.types import Image, Measurement
@@ -189,7 +189,7 @@ def _restorable(
     warnings: list[str],
 ) -> Degradation:
     mask = None
-    if task == "inpaint" or task.endswith(MASKED):
+    if has_holes(task):
         mask = _mask(picture, name, problem, record)
         if mask.doubtful:
             warnings.append(f"{problem.mask} is mostly grey: what is brighter than half is filled.")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lavps_cli import __version__
-from lavps_cli.catalog import DOWNSAMPLES, MASKED, SCALES, TaskName
+from lavps_cli.catalog import DOWNSAMPLES, SCALES, TaskName, has_holes
 from lavps_cli.errors import DataError, UsageError
 from lavps_cli.operators.blur import Boundary
 from lavps_cli.operators.inpainting import Mask
@@ -130,7 +130,7 @@ def _record(text: str, size: tuple[int, int]) -> Record:
         kernel, boundary = _kernel(entries["kernel"]), entries["boundary"]
         if boundary not in get_args(Boundary):
             raise ValueError("unknown boundary")
-    if (task == "inpaint" or task.endswith(MASKED)) and entries["mask"] is not None:
+    if has_holes(task) and entries["mask"] is not None:
         mask = _mask(entries["mask"], width, height)
     return Record(
         task=cast(TaskName, task),

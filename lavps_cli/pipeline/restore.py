@@ -21,9 +21,10 @@ from lavps_cli.pipeline.model import open_weights, use_threads
 from lavps_cli.pipeline.overlap import LARGE, WINDOW, InWork, batches, overlapped
 from lavps_cli.pipeline.paths import STDIO, TEMPLATE, check_outputs, name_of
 from lavps_cli.pipeline.pool import check_engine
+from lavps_cli.pipeline.ready import fit, pixels_of
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes
-from lavps_cli.pipeline.runner import Run, fit, pixels_of
+from lavps_cli.pipeline.runner import Run
 from lavps_cli.pipeline.spread import check_spread
 from lavps_cli.storage.places import located
 
@@ -138,8 +139,7 @@ def check_restoration(request: Restoration) -> None:
     if sampling.budget is not None:
         parse_seconds("--budget", sampling.budget)
     if sampling.method == AUTO:
-        for wrong in check_auto(request):
-            raise UsageError(wrong, "For example:  --method auto --budget 5s")
+        check_auto(request)
     parse_count("--tile", compute.tile, 0)
     parse_count("--batch-size", compute.batch_size, 1)
     parse_pixels(compute.max_pixels)

@@ -1,6 +1,5 @@
 """What is done with each picture of a command: read, sample, write, in three threads."""
 
-import math
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
@@ -16,13 +15,13 @@ from lavps_cli.images.writing import with_writable_metadata
 from lavps_cli.options import parse_count, parse_seconds
 from lavps_cli.pipeline.alternation import alternated
 from lavps_cli.pipeline.calibration import Costs, costs, expected_seconds
-from lavps_cli.pipeline.case import Case, read_case
+from lavps_cli.pipeline.case import read_case
 from lavps_cli.pipeline.deliver import Finished, deliver
 from lavps_cli.pipeline.digest import work_digest
 from lavps_cli.pipeline.doubts import cut_depth, poor_fit
 from lavps_cli.pipeline.job import Job
-from lavps_cli.pipeline.journal import Entry, Journal, Journals, Stamp, is_untouched, stamps
-from lavps_cli.pipeline.model import Tiling, Weights
+from lavps_cli.pipeline.journal import Entry, Journals, Stamp, is_untouched, stamps
+from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.overlap import LARGE, InWork
 from lavps_cli.pipeline.paths import (
     STDIO,
@@ -36,11 +35,12 @@ from lavps_cli.pipeline.paths import (
 )
 from lavps_cli.pipeline.plan import plan
 from lavps_cli.pipeline.problem import Observation
+from lavps_cli.pipeline.ready import Noted, Ready
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes, Progress, Result
 from lavps_cli.pipeline.run import Posterior, provide, residuals, sample_posterior
 from lavps_cli.pipeline.sampling import sampler_options
-from lavps_cli.pipeline.together import fit_together, group_size, sample_together
+from lavps_cli.pipeline.together import group_size, sample_together
 from lavps_cli.pipeline.transparency import sample_alpha
 from lavps_cli.storage.places import Place, located
 
@@ -60,41 +60,6 @@ def _is_input(entry: Entry, job: Job) -> bool:
     """Return whether an entry is of this input, as it looks now."""
     path = located(job.source.path).absolute()
     return entry.stamp is not None and entry.input == str(path) and is_untouched(path, entry.stamp)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Ready:
-    """One picture that is read, and where its results go."""
-
-    job: Job
-    case: Case
-    targets: Targets
-    tiling: Tiling
-    record: "_Record"
-
-
-@dataclass(eq=False)
-class _Record:
-    """What the journal is told about one picture; grows while it is read."""
-
-    journal: Journal | None = None
-    settings: str = ""
-    stamp: Stamp | None = None
-
-
-def pixels_of(ready: "_Ready | list[Outcome]") -> int:
-    """Return the pixels of a picture's scene, 0 where there is nothing to restore."""
-    if isinstance(ready, list):
-        return 0
-    return math.prod(ready.case.seen.shape)
-
-
-def fit(a: "_Ready | list[Outcome]", b: "_Ready | list[Outcome]") -> bool:
-    """Return whether two pictures can be sampled as one batch."""
-    if isinstance(a, list) or isinstance(b, list):
-        return False
-    same = (a.job.request.sampling, a.tiling) == (b.job.request.sampling, b.tiling)
-    return same and fit_together(a.case.seen, b.case.seen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,15 +100,15 @@ class Run:
     def _settings(self, request: Restoration) -> str:
         return work_digest(request, self.weights, self.options_of(request))
 
-    def read(self, job: Job, work: InWork) -> "_Ready | list[Outcome]":
+    def read(self, job: Job, work: InWork) -> Ready | list[Outcome]:
         """Read one picture, or tell why there is nothing to restore."""
-        record = _Record()
+        record = Noted()
         try:
             return self._read(job, work, record)
         except LavpsError as error:
             return [self._failed(job, error, record)]
 
-    def _read(self, job: Job, work: InWork, record: _Record) -> "_Ready | list[Outcome]":
+    def _read(self, job: Job, work: InWork, record: Noted) -> Ready | list[Outcome]:
         source, request, existing = job.source.path, job.request, job.request.output.existing
         entry: Entry | None = None
         record.journal = self.journals.at(job.journal)
@@ -170,7 +135,7 @@ class Run:
             return [_skipped(source, str(targets.files[0]), case.seen.degradation.task)]
         tile = parse_count("--tile", self.request.compute.tile, 0)
         tiling = self.weights.tiling(*case.seen.shape, tile, self.request.compute.overlap)
-        return _Ready(job=job, case=case, targets=targets, tiling=tiling, record=record)
+        return Ready(job=job, case=case, targets=targets, tiling=tiling, record=record)
 
     def _content(self, source: str) -> tuple[bytes, Stamp | None]:
         """Return the content of an input, and by what it is recognised if it is a file."""
@@ -184,7 +149,7 @@ class Run:
         content = content_of(path, name_of(source))
         return content, Stamp.of_content(content, time)
 
-    def _failed(self, job: Job, error: LavpsError, record: _Record) -> Failure:
+    def _failed(self, job: Job, error: LavpsError, record: Noted) -> Failure:
         told = ""
         if record.journal is not None and not self.request.dry_run:
             entry = self._entry(job, record, error=error.message)
@@ -196,7 +161,7 @@ class Run:
     def _entry(
         self,
         job: Job,
-        record: _Record,
+        record: Noted,
         files: tuple[tuple[Place, Stamp], ...] = (),
         task: str = "",
         error: str = "",
@@ -211,7 +176,7 @@ class Run:
             error=error,
         )
 
-    def room(self, ready: "_Ready | list[Outcome]") -> int:
+    def room(self, ready: Ready | list[Outcome]) -> int:
         """Return with how many others a picture may be sampled, itself included."""
         if isinstance(ready, list) or self.request.dry_run:
             return 1
@@ -220,12 +185,12 @@ class Run:
         given = parse_count("--batch-size", self.request.compute.batch_size, 1)
         return 1 if apart else group_size(case.seen, self.weights, sampling, given)
 
-    def restore(self, group: "list[_Ready | list[Outcome]]") -> Callable[[], list[Outcome]]:
+    def restore(self, group: "list[Ready | list[Outcome]]") -> Callable[[], list[Outcome]]:
         """Sample the pictures of a group, and return what writes them and tells the outcomes."""
         if isinstance(group[0], list):
             told = group[0]
             return lambda: told
-        ready = [each for each in group if isinstance(each, _Ready)]
+        ready = [each for each in group if isinstance(each, Ready)]
         for each in ready:
             self._tell(each)
         if self.request.dry_run:
@@ -251,7 +216,7 @@ class Run:
         ]
         return lambda: [outcome for call in calls for outcome in call()]
 
-    def _tell(self, ready: _Ready) -> None:
+    def _tell(self, ready: Ready) -> None:
         name, seen = name_of(ready.job.source.path), ready.case.seen
         for warning in ready.case.warnings:
             self.listener.warn(warning)
@@ -262,7 +227,7 @@ class Run:
         )
 
     def _sample(
-        self, ready: _Ready, posterior: Posterior | None, seconds: float
+        self, ready: Ready, posterior: Posterior | None, seconds: float
     ) -> Callable[[], list[Outcome]]:
         """Sample one picture if it is not yet, and return what writes it."""
         request, case, seen = ready.job.request, ready.case, ready.case.seen
@@ -312,7 +277,7 @@ class Run:
             return lambda: [failure]
         return partial(self._write, ready, finished, options)
 
-    def _write(self, ready: _Ready, finished: Finished, options: Any) -> list[Outcome]:
+    def _write(self, ready: Ready, finished: Finished, options: Any) -> list[Outcome]:
         job, record = ready.job, ready.record
 
         def note(parts: Mapping[Place, Path | bytes]) -> None:
@@ -347,7 +312,7 @@ class Run:
         self.listener.detail(f"{options.num_steps} steps, {expected:.1f} s, by {known.source}")
         return options, expected
 
-    def _watch(self, ready: Sequence[_Ready], started: float) -> Callable[[int, int], None]:
+    def _watch(self, ready: Sequence[Ready], started: float) -> Callable[[int, int], None]:
         """Return what tells the listener about every step."""
         name = name_of(ready[0].job.source.path)
         if len(ready) > 1:
@@ -386,7 +351,7 @@ class Run:
             makes_folders=job.line > 0,
         )
 
-    def _plan(self, ready: _Ready) -> Outcome:
+    def _plan(self, ready: Ready) -> Outcome:
         sampling = ready.job.request.sampling
         try:
             options, expected = self._options_for(ready.job.request, ready.case.seen)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lavps_cli import catalog
+from lavps_cli.catalog import PresetName
 from lavps_cli.core.likelihood import observe
 from lavps_cli.core.noise import Noise
 from lavps_cli.operators.denoising import Denoising
@@ -31,11 +32,14 @@ def ladder(weights: Weights, method: str, extra: Sequence[str] = ()) -> list[Any
     """
     trained = trained_ratio(weights, method)
     return [
-        sampler_options(
-            method, "fast" if steps <= 15 else "balanced", (f"num_steps={steps}", *extra), trained
-        )
+        sampler_options(method, preset_of(steps), (f"num_steps={steps}", *extra), trained)
         for steps in catalog.sampler(method).steps
     ]
+
+
+def preset_of(num_steps: int) -> PresetName:
+    """Return the preset whose other options suit a number of steps."""
+    return "fast" if num_steps <= 15 else "balanced"
 
 
 def units(weights: Weights, method: str, options: Any) -> float:
