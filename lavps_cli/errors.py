@@ -51,7 +51,12 @@ class DeviceError(LavpsError):
     code = "device"
 
 
+def near(name: str, known: Sequence[str]) -> str:
+    """Return a hint for a name that is not known: the nearest one; empty where none is near."""
+    found = get_close_matches(name, known, n=1)
+    return f"Did you mean {found[0]}?" if found else ""
+
+
 def suggestion(name: str, known: Sequence[str]) -> str:
     """Return a hint for a name that is not known: the nearest one, or all of them."""
-    near = get_close_matches(name, known, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Choose from: {', '.join(known)}"
+    return near(name, known) or f"Choose from: {', '.join(known)}"

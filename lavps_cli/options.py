@@ -61,6 +61,10 @@ def _example(text: str, kind: type) -> str:
     return f"{text.partition('=')[0]}={ {int: '3', float: '0.3', bool: 'true'}[kind] }"
 
 
+MOST_NOISE = 2.0
+"""sigma_y that hides a picture: the distance from black to white."""
+
+
 @dataclass(frozen=True)
 class ShotNoise:
     """Noise of photons that are counted."""
@@ -75,7 +79,7 @@ def parse_noise(text: str) -> float | ShotNoise | None:
     A plain number is on that scale; `x/255` is in levels of a picture with 256 of them.
 
     Raises:
-        UsageError: It is neither, or negative.
+        UsageError: It is neither, negative, or more than there is picture.
     """
     if text == "auto":
         return None
@@ -93,6 +97,13 @@ def parse_noise(text: str) -> float | ShotNoise | None:
             "poisson:PHOTONS.",
             "For example:  --noise 0.05   or   --noise 6.4/255   or   --noise poisson:50",
         )
+    if value > MOST_NOISE:
+        raise UsageError(
+            f"--noise {text}: values of pictures go from -1 to 1, and {value:g} is more noise than "
+            "there is picture.",
+            f"In 8-bit levels:  --noise {number}/255" if not slash and value <= 255
+            else f"At most:  --noise {MOST_NOISE}",
+        )  # fmt: skip
     return value
 
 

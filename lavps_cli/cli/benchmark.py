@@ -64,7 +64,7 @@ def benchmark(
         option(
             params.SAMPLING,
             "--methods",
-            metavar="METHOD[=MODEL],...",
+            metavar="all|METHOD[=MODEL],...",
             help=f"Of {', '.join(catalog.SAMPLERS)}; a model if it is another than --model.",
         ),
     ] = "lavps,mgdm",
@@ -124,7 +124,7 @@ def benchmark(
             OUTPUT,
             "--plot",
             metavar="FILE.png|svg",
-            help="Draw the first metric against the evaluations of the network, task by task.",
+            help="Draw every metric against the evaluations of the network, task by task.",
         ),
     ] = None,
     save: Annotated[

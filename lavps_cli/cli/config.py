@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lavps_cli.cli import params
+from lavps_cli.cli.commands import Command, Group
 from lavps_cli.cli.configuration import COMMANDS, OWN, Setting, files, options_of, settings_of
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import json_line
@@ -14,9 +15,9 @@ from lavps_cli.cli.trust import Value
 from lavps_cli.errors import OutputError, UsageError, suggestion
 from lavps_cli.folders import config_folder
 
-config = typer.Typer(no_args_is_help=True, help="What files and variables set.")
+config = typer.Typer(cls=Group, no_args_is_help=True, help="What files and variables set.")
 
-Command = Annotated[
+Name = Annotated[
     str | None,
     typer.Argument(
         metavar="COMMAND",
@@ -27,10 +28,10 @@ Command = Annotated[
 ]
 
 
-@config.command("show")
+@config.command("show", cls=Command)
 @reported
 def show(
-    command: Command = None,
+    command: Name = None,
     chosen: params.ConfigFile = None,
     as_json: params.Json = False,
 ) -> None:
@@ -66,14 +67,14 @@ def show(
                 typer.echo(_line(key, each))
 
 
-@config.command("path")
+@config.command("path", cls=Command)
 @reported
 def path() -> None:
     """Print where your own file lies, whether or not there is one."""
     typer.echo(config_folder() / OWN)
 
 
-@config.command("init")
+@config.command("init", cls=Command)
 @reported
 def init() -> None:
     """Write your own file, with every option at its default and commented out."""

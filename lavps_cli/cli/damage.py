@@ -39,7 +39,12 @@ Downsample = Annotated[
 ]
 KernelIntensity = Annotated[
     float | None,
-    unset(PROBLEM, "--kernel-intensity", help="Of the drawn shake, 0 to 1; 0.9 if not said."),
+    unset(
+        PROBLEM,
+        "--kernel-intensity",
+        metavar="0-1",
+        help="Of the drawn shake, 0 to 1; 0.9 if not said.",
+    ),
 ]
 KernelSeed = Annotated[
     int | None,

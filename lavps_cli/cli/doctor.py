@@ -27,8 +27,15 @@ def doctor(as_json: params.Json = False) -> None:
         typer.echo(f"{name:<12} {version}")
     writes = ", ".join(name for name, good in found.formats.items() if good)
     typer.echo(f"{'writes':<12} {writes}")
-    reads = ", ".join(name if good else f"no {name}" for name, good in found.extras.items())
-    typer.echo(f"{'extras':<12} {reads}")
+    here = [name for name, good in found.extras.items() if good]
+    missing = [name for name, good in found.extras.items() if not good]
+    typer.echo(f"{'extras':<12} {', '.join(here) or 'none'}")
+    if missing:
+        names = ",".join(missing)
+        typer.echo(
+            f"{'':<12} not installed: {', '.join(missing)}. To get them:  "
+            f'pip install "lavps[{names}]"'
+        )
     for name, folder in found.models.items():
         typer.echo(f"{'model':<12} {name}  {folder}")
     typer.echo(f"{'LPIPS':<12} {found.lpips}")

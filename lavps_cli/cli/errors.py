@@ -3,11 +3,10 @@
 import contextlib
 import io
 import os
-import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from types import FrameType
 from typing import NoReturn, ParamSpec, TypeVar
@@ -15,7 +14,8 @@ from typing import NoReturn, ParamSpec, TypeVar
 import typer
 
 from lavps_cli.cli.configuration import where_said
-from lavps_cli.errors import LavpsError, UsageError, suggestion
+from lavps_cli.cli.usage import in_words
+from lavps_cli.errors import LavpsError, OutputError, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,6 +23,8 @@ R = TypeVar("R")
 BROKEN_PIPE = 141
 INTERRUPTED = 130
 TERMINATED = 143
+_LONG = 200
+"""A longer name is told in parts."""
 
 
 def say(text: str) -> None:
@@ -45,6 +47,7 @@ def reported(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            _check_texts(kwargs)
             return function(*args, **kwargs)
         except LavpsError as error:
             say(error_text(error))
@@ -57,6 +60,11 @@ def reported(function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(BROKEN_PIPE) from None
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
+        except OSError as error:  # Of a name or a disk that nothing below has told about.
+            if kwargs.get("verbose"):
+                say(traceback.format_exc())
+            say(error_text(_of_system(error)))
+            raise typer.Exit(OutputError.exit_code) from None
         except Exception as error:
             if kwargs.get("verbose"):
                 say(traceback.format_exc())
@@ -65,6 +73,32 @@ def reported(function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(1) from None
 
     return wrapper
+
+
+def _check_texts(values: Mapping[str, object]) -> None:
+    """Refuse what no name of a file can hold; a command line cannot say it, settings can.
+
+    Raises:
+        UsageError: There is a NUL.
+    """
+    for name, value in values.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and "\0" in text:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} {text!r}: no text may hold a NUL.", "Leave it out."
+                )
+
+
+def _of_system(error: OSError) -> OutputError:
+    """Return what the system refused, and of which file."""
+    name = "" if error.filename is None else f"{_short(os.fsdecode(error.filename))}: "
+    return OutputError(
+        f"{name}{error.strerror or error}.", "Check the path, its permissions and the disk."
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) < _LONG else f"{name[: _LONG // 2]}...{name[-_LONG // 4 :]}"
 
 
 def _silence_stdout() -> None:
@@ -87,10 +121,8 @@ def run(app: typer.Typer) -> NoReturn:
         code = error.exit_code
     except typer.TyperException as error:
         code = error.exit_code
-        if message := error.format_message():
-            what, hint = _in_words(message)
-            say(f"usage error: {what}")
-            say(f"  {hint}")
+        if error.format_message():
+            say(error_text(in_words(error)))
         else:  # Nothing was asked, and the help is printed.
             code = 0
     try:
@@ -99,17 +131,6 @@ def run(app: typer.Typer) -> NoReturn:
         _silence_stdout()
         code = BROKEN_PIPE
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _in_words(message: str) -> tuple[str, str]:
-    """Return what Typer says of a command line, and what to do next."""
-    message = message.replace(": Value error, ", ": ")
-    choice = re.search(r"'([^']*)' is not one of (.+?)\.?$", message)
-    known = [] if choice is None else re.findall(r"'([^']*)'", choice[2])
-    near = "" if choice is None else suggestion(choice[1], known)
-    if near.startswith("Did you mean"):
-        return message, near
-    return message, "All options:  lavps --help   and   lavps COMMAND --help"
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

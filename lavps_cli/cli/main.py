@@ -17,6 +17,7 @@ from lavps_cli.cli import (
     restore,
     train,
 )
+from lavps_cli.cli.commands import Command, Group
 from lavps_cli.cli.errors import run
 from lavps_cli.cli.progress import set_loudness
 
@@ -32,23 +33,32 @@ cat in.png | lavps restore - --task denoise > out.png
 
 app = typer.Typer(
     name="lavps",
+    cls=Group,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     epilog=EPILOG,
 )
-app.command("restore", rich_help_panel="Restore", epilog=restore.EPILOG)(restore.restore)
-app.command("degrade", rich_help_panel="Restore", epilog=degrade.EPILOG)(degrade.degrade)
-app.command("evaluate", rich_help_panel="Restore", epilog=evaluate.EPILOG)(evaluate.evaluate)
-app.command("benchmark", rich_help_panel="Measure", epilog=benchmark.EPILOG)(benchmark.benchmark)
-app.command("calibrate-speedup", rich_help_panel="Measure", epilog=calibrate.EPILOG)(
+app.command("restore", cls=Command, rich_help_panel="Restore", epilog=restore.EPILOG)(
+    restore.restore
+)
+app.command("degrade", cls=Command, rich_help_panel="Restore", epilog=degrade.EPILOG)(
+    degrade.degrade
+)
+app.command("evaluate", cls=Command, rich_help_panel="Restore", epilog=evaluate.EPILOG)(
+    evaluate.evaluate
+)
+app.command("benchmark", cls=Command, rich_help_panel="Measure", epilog=benchmark.EPILOG)(
+    benchmark.benchmark
+)
+app.command("calibrate-speedup", cls=Command, rich_help_panel="Measure", epilog=calibrate.EPILOG)(
     calibrate.calibrate_speedup
 )
-app.command("train", rich_help_panel="Train", epilog=train.EPILOG)(train.train)
+app.command("train", cls=Command, rich_help_panel="Train", epilog=train.EPILOG)(train.train)
 app.add_typer(models.models, name="models", rich_help_panel="Manage")
 app.add_typer(config.config, name="config", rich_help_panel="Manage")
-app.command("doctor", rich_help_panel="Manage", epilog=doctor.EPILOG)(doctor.doctor)
+app.command("doctor", cls=Command, rich_help_panel="Manage", epilog=doctor.EPILOG)(doctor.doctor)
 
 
 def _version(wanted: bool | None) -> None:

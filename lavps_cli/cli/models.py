@@ -5,10 +5,12 @@ from typing import Annotated
 import typer
 
 from lavps_cli.cli import params
+from lavps_cli.cli.commands import Command, Group
 from lavps_cli.cli.errors import reported
 from lavps_cli.cli.output import json_line
 
 models = typer.Typer(
+    cls=Group,
     help="Which weights and samplers there are.",
     epilog="Example:  lavps models info default",
     no_args_is_help=True,
@@ -18,7 +20,7 @@ models = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="NAME|DIR", help="A model.")]
 
 
-@models.command("list", epilog="Example:  lavps models list --samplers")
+@models.command("list", cls=Command, epilog="Example:  lavps models list --samplers")
 @reported
 def list_models(
     samplers: Annotated[
@@ -63,7 +65,7 @@ def list_models(
             )
 
 
-@models.command("info", epilog="Example:  lavps models info default")
+@models.command("info", cls=Command, epilog="Example:  lavps models info default")
 @reported
 def info(name: Name, as_json: params.Json = False) -> None:
     """Tell everything about one model: training data, licence, digest."""
@@ -77,7 +79,7 @@ def info(name: Name, as_json: params.Json = False) -> None:
         typer.echo(f"{key:<16} {value}")
 
 
-@models.command("path", epilog="Example:  ls $(lavps models path default)")
+@models.command("path", cls=Command, epilog="Example:  ls $(lavps models path default)")
 @reported
 def path(name: Name) -> None:
     """Print the folder of one model."""
@@ -86,7 +88,9 @@ def path(name: Name) -> None:
     typer.echo(listing.model_path(name))
 
 
-@models.command("import", epilog="Example:  lavps models import hdit-ffhq256-unconditional.pt")
+@models.command(
+    "import", cls=Command, epilog="Example:  lavps models import hdit-ffhq256-unconditional.pt"
+)
 @reported
 def import_model(
     source: Annotated[
@@ -97,12 +101,17 @@ def import_model(
         ),
     ],
     name: Annotated[
-        str | None, typer.Option("--name", help="For --model from now on; the file's if not said.")
+        str | None,
+        typer.Option(
+            "--name", metavar="NAME", help="For --model from now on; the file's if not said."
+        ),
     ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="DIR", help="Write this folder instead.")
     ] = None,
-    licence: Annotated[str | None, typer.Option("--licence", help="Of the weights.")] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="NAME", help="Of the weights.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
     as_json: params.Json = False,
 ) -> None:
@@ -118,7 +127,9 @@ def import_model(
     typer.echo(found.path)
 
 
-@models.command("download", epilog="Example:  lavps models download google/ddpm-ema-church-256")
+@models.command(
+    "download", cls=Command, epilog="Example:  lavps models download google/ddpm-ema-church-256"
+)
 @reported
 def download(
     repo: Annotated[
@@ -136,7 +147,9 @@ def download(
     typer.echo(found["path"])
 
 
-@models.command("push", epilog="Example:  lavps models push runs/mine me/deblur --public")
+@models.command(
+    "push", cls=Command, epilog="Example:  lavps models push runs/mine me/deblur --public"
+)
 @reported
 def push(
     name: Name,
@@ -144,7 +157,9 @@ def push(
     public: Annotated[
         bool, typer.Option("--public", help="Everyone may read it; else only you.")
     ] = False,
-    message: Annotated[str | None, typer.Option("--message", "-m", help="Of the commit.")] = None,
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", metavar="TEXT", help="Of the commit.")
+    ] = None,
     records: Annotated[
         list[str] | None,
         typer.Option("--records", metavar="DIR", help="A benchmark that the card sums up."),

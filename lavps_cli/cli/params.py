@@ -19,6 +19,8 @@ ProgressMode: TypeAlias = Literal["auto", "bar", "plain", "json", "none"]
 
 def option(panel: str, *names: str, **more: Any) -> Any:
     """Return an option that `--help` shows in a panel."""
+    if "min" in more and not more.get("count"):
+        more.setdefault("metavar", "N")
     return typer.Option(*names, rich_help_panel=panel, **more)
 
 
@@ -30,7 +32,7 @@ def unset(panel: str, *names: str, **more: Any) -> Any:
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="INPUT...",
+        metavar="INPUT",
         help="Pictures, folders or patterns; - reads one from stdin.",
         show_default=False,
     ),
@@ -309,7 +311,8 @@ Progress = Annotated[
 ]
 Quiet = Annotated[bool, option(TALK, "--quiet", "-q", help="Only errors on stderr.")]
 Verbose = Annotated[
-    int, option(TALK, "--verbose", "-v", count=True, show_default=False, help="Tell more.")
+    int,
+    option(TALK, "--verbose", "-v", count=True, show_default=False, metavar="", help="Tell more."),
 ]
 DryRun = Annotated[
     bool, option(TALK, "--dry-run", "-n", help="Tell what would be done, and do nothing.")

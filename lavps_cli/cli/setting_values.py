@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from lavps_cli.cli.trust import Value
+from lavps_cli.cli.usage import expected
 from lavps_cli.errors import UsageError
 
 _KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list",
@@ -69,9 +70,10 @@ def checked(command: Any, option: Any, value: str | list[str], where: str) -> Va
     try:
         result = option.process_value(typer.Context(command), value)
     except typer.BadParameter as error:
+        _, reason, meant = expected(error)
         raise UsageError(
-            f"{where} = {value!r}: {error.message.removeprefix('Value error, ').rstrip('.')}.",
-            f"What is allowed:  lavps {command.name} --help",
+            f"{where} = {value!r}: {reason}.",
+            meant or f"What is allowed:  lavps {command.name} --help",
         ) from error
     if isinstance(result, float) and not math.isfinite(result):
         raise UsageError(f"{where} = {value!r} is no finite number.", "Give another.")

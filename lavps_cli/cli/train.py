@@ -137,7 +137,8 @@ def train(
         ),
     ] = 0.0,
     licence: Annotated[
-        str | None, unset(MODEL, "--licence", help="Of the weights, for their card.")
+        str | None,
+        unset(MODEL, "--licence", metavar="NAME", help="Of the weights, for their card."),
     ] = None,
     batch_size: Annotated[
         int, option(LOOP, "--batch-size", min=1, help="Pictures a step, of all processes.")
@@ -147,7 +148,8 @@ def train(
         unset(LOOP, "--batch-gpu", min=1, help="Pictures at once; the rest is accumulated."),
     ] = None,
     lr: Annotated[
-        float | None, unset(LOOP, "--lr", help="Greatest rate; 2e-3 for priors, 1e-3 else.")
+        float | None,
+        unset(LOOP, "--lr", metavar="RATE", help="Greatest rate; 2e-3 for priors, 1e-3 else."),
     ] = None,
     warmup: Annotated[int, option(LOOP, "--warmup", min=0, help="Steps.")] = 200,
     weight_decay: Annotated[float, option(LOOP, "--weight-decay", min=0)] = 1e-2,

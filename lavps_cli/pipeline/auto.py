@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,19 @@ from lavps_cli.folders import cache_folder
 from lavps_cli.pipeline.benchmark import Benchmark
 from lavps_cli.pipeline.calibration import PROBE_SIZE, keep, kind_of, model_key
 from lavps_cli.pipeline.case import read_case
+from lavps_cli.pipeline.contenders import methods_of
+from lavps_cli.pipeline.degradation import Degradation
+from lavps_cli.pipeline.masks import is_scattered
 from lavps_cli.pipeline.model import Weights, open_weights
-from lavps_cli.pipeline.priors import FolderPrior
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Listener
 from lavps_cli.pipeline.settings import preset_of, probe
-from lavps_cli.weights.index import beside_of
 
 AUTO = "auto"
 FORMAT = 1
 BUNDLED = Path(__file__).parents[1] / "bench" / "curves.json"
+SCATTERED = "inpaint:pixels"
+"""The kind of holes between whose pixels much is known; any others are `inpaint`."""
 _LIKE = {"colorize": "inpaint", "jpeg": "denoise", "declip": "inpaint"}
 """Tasks that are not measured, and those whose methods serve for them."""
 
@@ -84,7 +87,7 @@ def curves_of(result: Benchmark) -> Curves:
     unit = statistics.median(shared) if shared else 1.0
     points = [
         Point(
-            task=kind_of(task),
+            task=SCATTERED if task.startswith(SCATTERED) else kind_of(task),
             method=method,
             num_steps=int(row.options.get("num_steps", 1)),
             evaluations=row.units,
@@ -98,8 +101,31 @@ def curves_of(result: Benchmark) -> Curves:
     images = max((row.n for _, _, row, _ in good), default=0)
     return Curves(
         model=result.model, metric=metric, higher=higher, size=result.size, images=images,
-        points=points,
+        points=_joined(points),
     )  # fmt: skip
+
+
+def _joined(points: Sequence[Point]) -> list[Point]:
+    """Return one point for each configuration and kind: the mean over the operators of that kind.
+
+    What was not measured on all of them cannot be compared, and is left out.
+    """
+    groups: dict[tuple[str, str, int], list[Point]] = {}
+    for point in points:
+        groups.setdefault((point.task, point.method, point.num_steps), []).append(point)
+    most: dict[str, int] = {}
+    for (task, _, _), group in groups.items():
+        most[task] = max(most.get(task, 0), len(group))
+    return [
+        replace(
+            group[0],
+            evaluations=statistics.fmean(point.evaluations for point in group),
+            cost=statistics.fmean(point.cost for point in group),
+            value=statistics.fmean(point.value for point in group),
+        )
+        for (task, _, _), group in groups.items()
+        if len(group) == most[task]
+    ]
 
 
 def _is_trained(method: str) -> bool:
@@ -131,18 +157,27 @@ def known_curves(weights: Weights) -> Curves:
     return found
 
 
+def kind_seen(degradation: Degradation) -> str:
+    """Return the kind of operators that a damage belongs to."""
+    base, mask = degradation.task.removesuffix(MASKED), degradation.mask
+    if base == "inpaint" and mask is not None and is_scattered(mask.values):
+        return SCATTERED
+    return _LIKE.get(base, base)
+
+
 def best_point(
-    curves: Curves, task: str, methods: Collection[str], cost: float
+    curves: Curves, kind: str, methods: Collection[str], cost: float
 ) -> tuple[Point, bool]:
     """Return the best configuration within a cost, and whether there is one; else the cheapest.
 
     Args:
         curves: What is known.
-        task: A task of the catalogue.
+        kind: Of operators; scattered holes are any holes where they were not measured.
         methods: Those that can be used.
         cost: In forward evaluations of the prior.
     """
-    kind = _LIKE.get(task, task.removesuffix(MASKED))
+    known = {point.task for point in curves.points}
+    kind = kind if kind in known else kind_of(kind)
     usable = [p for p in curves.points if p.task == kind and p.method in methods]
     fit = [p for p in usable if p.cost <= cost]
     if not fit:
@@ -152,24 +187,15 @@ def best_point(
 
 
 def usable_methods(weights: Weights, A: LinearOperator, shape: tuple[int, int]) -> list[str]:
-    """Return the methods that sample with a prior alone, or with what lies beside it.
+    """Return the methods that there are networks for, and that can undo an operator.
 
     Args:
         weights: The networks.
         A: What the methods have to undo.
         shape: Height and width of the scene.
     """
-    prior = weights.prior
-    folder = prior.folder if isinstance(prior, FolderPrior) else None
-    spectral, found = _has_singular_vectors(A, shape), []
-    for name, entry in catalog.SAMPLERS.items():
-        needed = entry.trained or (entry.inference if entry.inference == "latino" else None)
-        there = needed is None or (folder is not None and beside_of(folder, needed) is not None)
-        if name == "lavps":
-            there = weights.inference_folder is not None
-        if there and (spectral or not entry.spectral):
-            found.append(name)
-    return found
+    spectral = _has_singular_vectors(A, shape)
+    return [name for name in methods_of(weights) if spectral or not catalog.sampler(name).spectral]
 
 
 def _has_singular_vectors(A: LinearOperator, shape: tuple[int, int]) -> bool:
@@ -205,11 +231,11 @@ def chosen_method(
     size = PROBE_SIZE if pixels < 2 * PROBE_SIZE**2 else 2 * PROBE_SIZE
     unit = probe(weights, "lavps", size).predict(1.0, pixels)
     curves = known_curves(weights)
-    task = seen.degradation.task
+    kind = kind_seen(seen.degradation)
     usable = usable_methods(weights, seen.A, seen.shape)
     if request.compute.inference == "none":
         usable = [name for name in usable if catalog.sampler(name).inference is None]
-    point, fits = best_point(curves, task, usable, budget / unit)
+    point, fits = best_point(curves, kind, usable, budget / unit)
     told = f"{point.method} with {point.num_steps} steps"
     if not fits:
         takes = point.cost * unit
@@ -219,7 +245,7 @@ def chosen_method(
             f"Give more:  --budget {max(takes * 1.1, 0.01):.2g}s",
         )
     listener.note(
-        f"{told}: the best for {task} within {budget:g} s ({curves.metric} of {curves.images} "
+        f"{told}: the best for {kind} within {budget:g} s ({curves.metric} of {curves.images} "
         f"images, {curves.model})"
     )
     compute = request.compute

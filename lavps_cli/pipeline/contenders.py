@@ -9,10 +9,13 @@ from lavps_cli.errors import UsageError
 from lavps_cli.pipeline.measuring import Bench
 from lavps_cli.pipeline.model import Weights, open_weights
 from lavps_cli.pipeline.own_code import is_own
+from lavps_cli.pipeline.priors import FolderPrior
 from lavps_cli.pipeline.requests import Compute
 from lavps_cli.training.families import Family, covers
 from lavps_cli.weights.checkpoint import read_config
-from lavps_cli.weights.index import resolve
+from lavps_cli.weights.index import beside_of, resolve
+
+ALL = "all"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,8 @@ def check_methods(text: str) -> None:
     Raises:
         UsageError: It names something else, or one twice.
     """
+    if text == ALL:
+        return
     names = [name for name, _, _ in _parts(text)]
     for name, method, _ in _parts(text):
         catalog.sampler(method)
@@ -51,8 +56,25 @@ def check_methods(text: str) -> None:
             raise UsageError(f"--methods {text}: {name} is there twice.", "Leave one out.")
 
 
+def methods_of(weights: Weights) -> list[str]:
+    """Return the methods that sample with a prior alone, or with what lies beside it."""
+    prior = weights.prior
+    folder = prior.folder if isinstance(prior, FolderPrior) else None
+    found = []
+    for name, entry in catalog.SAMPLERS.items():
+        needed = entry.trained or (entry.inference if entry.inference == "latino" else None)
+        there = needed is None or (folder is not None and beside_of(folder, needed) is not None)
+        if name == "lavps":
+            there = weights.inference_folder is not None
+        if there:
+            found.append(name)
+    return found
+
+
 def open_contenders(text: str, compute: Compute, weights: Weights) -> list[Contender]:
     """Return what `METHOD[=MODEL],...` compares; without a model a method has the common `weights`.
+
+    `all` are those that these weights, or what lies beside them, have networks for.
 
     Raises:
         WeightsError: There are no such weights.
@@ -65,7 +87,7 @@ def open_contenders(text: str, compute: Compute, weights: Weights) -> list[Conte
             if model is None and _shares(method)
             else open_weights(_asked(compute, method, model), method),
         )
-        for name, method, model in _parts(text)
+        for name, method, model in _parts(",".join(methods_of(weights)) if text == ALL else text)
     ]
 
 

@@ -22,20 +22,25 @@ def write_curves(result: Benchmark, path: str) -> None:
 
 
 def curves(result: Benchmark, kind: str) -> bytes:
-    """Return the figure, `png` or `svg`, of the first metric; with bars of its 95 % intervals."""
-    about = result.metrics[0]
+    """Return the figure, `png` or `svg`: a row of panels a metric, with bars of 95 % intervals.
+
+    One metric alone fills as many rows as look well.
+    """
+    metrics = [about for about in result.metrics if _is_measured(result, str(about["name"]))]
     tasks = list(dict.fromkeys(entry.task for entry in result.entries))
     methods = list(dict.fromkeys(entry.method for entry in result.entries))
-    columns = 2 if len(tasks) in (2, 4) else min(len(tasks), 3)
-    rows = -(-len(tasks) // columns)
+    columns = len(tasks) if len(metrics) > 1 else 2 if len(tasks) in (2, 4) else min(len(tasks), 3)
+    shown = [(about, task) for about in metrics for task in tasks]
+    rows = max(-(-len(shown) // columns), 1)
     figure, axes = panels(rows, columns, WIDTH * columns, HEIGHT * rows)
     for place, panel in enumerate(axes.flat):
-        if place >= len(tasks):
+        if place >= len(shown):
             panel.set_axis_off()
             continue
+        about, task = shown[place]
         for number, method in enumerate(methods):
-            _line(panel, result, tasks[place], method, number, str(about["name"]))
-        panel.set_title(tasks[place], fontsize=10)
+            _line(panel, result, task, method, number, str(about["name"]))
+        panel.set_title(task, fontsize=10)
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter("{x:g}")
         panel.set_xlabel("evaluations (a backward one counts twice)")
@@ -43,6 +48,17 @@ def curves(result: Benchmark, kind: str) -> bytes:
         panel.grid(alpha=0.2)
     axes.flat[0].legend(frameon=False, fontsize=7, ncols=2)
     return drawn(figure, kind)
+
+
+def is_curve(result: Benchmark) -> bool:
+    """Return whether a method was measured with several numbers of steps."""
+    cells = [(entry.task, entry.method) for entry in result.entries if entry.budget is None]
+    return len(set(cells)) < len(cells)
+
+
+def _is_measured(result: Benchmark, metric: str) -> bool:
+    rows = [entry.row for entry in result.entries if entry.row is not None]
+    return any(metric in row.metrics and row.metrics[metric].mean is not None for row in rows)
 
 
 def _line(panel: Any, result: Benchmark, task: str, method: str, number: int, metric: str) -> None:

@@ -14,7 +14,6 @@ import torch
 
 from lavps_cli import __version__
 from lavps_cli.errors import LavpsError
-from lavps_cli.images import deep
 from lavps_cli.images.picture import FORMATS, is_writable
 from lavps_cli.models.trained import Trained
 from lavps_cli.pipeline.calibration import Calibration, load_all
@@ -24,6 +23,19 @@ from lavps_cli.pipeline.requests import Compute
 from lavps_cli.weights.index import bundled
 
 _LIBRARIES = ("torch", "numpy", "scipy", "pillow", "safetensors", "typer", "rich")
+EXTRAS = {
+    "deep": ("tifffile", "imagecodecs"),
+    "heif": ("pillow_heif",),
+    "plot": ("matplotlib",),
+    "lpips": ("lpips",),
+    "cmmd": ("transformers",),
+    "diffusers": ("diffusers",),
+    "hf-data": ("datasets",),
+    "parquet": ("pyarrow",),
+    "remote": ("fsspec", "s3fs"),
+    "ray": ("ray",),
+}
+"""Optional packages by the names of pyproject.toml, in the order in which users want them."""
 _VARIABLES = ("NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "OMP_NUM_THREADS")
 
 
@@ -50,7 +62,7 @@ class Diagnosis:
     formats: dict[str, bool]
     """Whether each can be written."""
     extras: dict[str, bool]
-    """Whether 16 bits per channel (deep) and HEIC (heif) can be read."""
+    """What `pip install "lavps[NAME]"` brings, and whether it is here."""
     devices: list[DeviceReport]
     models: dict[str, str]
     """Names and folders of the weights that are here."""
@@ -76,13 +88,17 @@ def diagnose() -> Diagnosis:
         ok=reports[0].ok,
         versions=versions,
         formats={name: is_writable(name) for name in FORMATS},
-        extras={"deep": deep.is_installed(), "heif": find_spec("pillow_heif") is not None},
+        extras={name: all(map(_is_here, modules)) for name, modules in EXTRAS.items()},
         devices=reports,
         models={name: str(folder) for name, folder in bundled().items()},
         lpips=trunk_place(),
         calibrations=[_told(each, age) for each, age in load_all()],
         terminal=terminal,
     )
+
+
+def _is_here(module: str) -> bool:
+    return find_spec(module) is not None
 
 
 def _told(calibration: Calibration, age: float) -> str:

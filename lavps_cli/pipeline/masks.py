@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, max_pool2d
 
 from lavps_cli.errors import DataError, UsageError
 from lavps_cli.images.picture import Picture
@@ -16,6 +16,8 @@ _MOST_AREA, _LEAST = 16, 1 << 20
 """Times the picture's area that a mask may have, and pixels that it may have in any case."""
 _GREY, _GREYS = 0.8, 0.3
 """How far from half brightness a pixel is grey no more, and which share of a mask may be grey."""
+_WIDE = 9
+"""Side of the squares of which wide holes consist."""
 DRAWS = ("centre", "rectangle", "pixels")
 
 
@@ -68,6 +70,18 @@ def read_mask(
         )
     about = {"kind": "alpha" if spec == "alpha" else "file"}
     return MaskChoice((~fill).float(), about, doubtful)
+
+
+def is_scattered(mask: Mask) -> bool:
+    """Return whether most of what is missing is near something known: dots, scratches, letters.
+
+    Args:
+        mask: 1 = known, 0 = missing.
+    """
+    missing, side = (mask == 0).float()[None], _WIDE
+    inner = -max_pool2d(-missing, side, 1, side // 2)  # Centres of squares without a known pixel.
+    wide = max_pool2d(inner, side, 1, side // 2) * missing
+    return float(wide.sum()) < 0.5 * float(missing.sum())
 
 
 def _half(values: torch.Tensor) -> float:

@@ -7,6 +7,7 @@ from html import escape
 from lavps_cli.images.writing import write_atomic
 from lavps_cli.pipeline.benchmark import Benchmark
 from lavps_cli.pipeline.calibrate import Speedups
+from lavps_cli.pipeline.curves import curves, is_curve
 from lavps_cli.pipeline.kept_pictures import picture_file, seen_file
 from lavps_cli.pipeline.plots import fronts, has_matplotlib
 from lavps_cli.pipeline.tables import benchmark_table, gradient_steps_table, matches_table
@@ -52,6 +53,12 @@ def _facts(facts: dict[str, object]) -> str:
     return f"<dl>{items}</dl>"
 
 
+def _drawing(svg: bytes) -> str:
+    """Return a figure without the head that only a file of its own has."""
+    text = svg.decode()
+    return text[text.index("<svg") :]
+
+
 def _figure(path: Place, caption: str) -> str:
     if not path.is_file():
         return ""
@@ -89,6 +96,8 @@ def benchmark_page(result: Benchmark) -> str:
     parts = [_facts(result.environment), _table(benchmark_table(result))]
     if not result.complete:
         parts.append(f"<p>Not complete: {result.missing} measurements did not fit the time.</p>")
+    if is_curve(result) and has_matplotlib():
+        parts += ["<h2>Quality against evaluations</h2>", _drawing(curves(result, "svg"))]
     parts.append("<h2>Metrics</h2>")
     parts += [_facts(metric) for metric in result.metrics]
     parts.append("<h2>Pictures</h2>")
@@ -117,8 +126,7 @@ def calibration_page(result: Speedups) -> str:
     if result.published is not None:
         parts.append(f"<p>Table 1 of the paper has {escape(result.published)}.</p>")
     if has_matplotlib():
-        svg = fronts(result, "svg").decode()
-        parts += ["<h2>Fronts</h2>", svg[svg.index("<svg") :]]
+        parts += ["<h2>Fronts</h2>", _drawing(fronts(result, "svg"))]
     if (steps := gradient_steps_table(result)) is not None:
         parts += ["<h2>Gradient steps inside script-T, all else equal</h2>", _table(steps)]
     parts.append("<h2>Pictures</h2>")

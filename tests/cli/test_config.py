@@ -158,7 +158,7 @@ def test_the_command_line_wins_over_all_and_the_rest_counts(
         ("[restore]\nsamples = true", "samples is true", "takes a value"),
         ("[restore]\nsamples = 0", "samples = '0'", "lavps restore --help"),
         ("[restore]\nmean = 'yes'", "mean is a text", "true or false"),
-        ("[restore]\ntask = ['sr', 'deblur']", "task = 'sr,deblur'", "lavps restore --help"),
+        ("[restore]\ntask = ['sr', 'deblur']", "task = 'sr,deblur'", "Did you mean deblur?"),
         ("[restore]\nconfig = 'x'", "no option 'config'", ""),
         ("[restore]\nsamples = 'x'", "./lavps.toml: [restore] samples = 'x'", "--help"),
         ("[restore]\npreset = 'slow'", "./lavps.toml: [restore] preset = 'slow'", "--help"),

@@ -431,6 +431,20 @@ def test_cmmd_without_its_network_has_a_reason(
     assert "cmmd is left out" in scores.stderr
 
 
+def test_all_methods_that_have_networks(
+    lavps: Lavps, photos: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    result = lavps(
+        "benchmark", "--dataset", photos, "--size", "16", "--model", model_folder, "--device",
+        "cpu", "--dtype", "fp32", "--metrics", "psnr", "--tasks", "denoise", "--ood", "none",
+        "--images", "1", "--methods", "all", "--preset", "fast", "-o", tmp_path / "run", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    measured = [entry["method"] for entry in json.loads(result.stdout)["entries"]]
+    trained = {name for name, entry in catalog.SAMPLERS.items() if entry.trained}
+    assert set(measured) == set(catalog.SAMPLERS) - trained - {"latino"}
+
+
 def test_curves_are_measured_drawn_and_kept(
     lavps: Lavps, photos: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,6 +463,12 @@ def test_curves_are_measured_drawn_and_kept(
     assert all(e["row"]["units"] <= 31 for e in entries)
     drawn = (tmp_path / "q.svg").read_text()
     assert drawn.count("denoise") >= 1
+    page, more = tmp_path / "q.html", tmp_path / "both.svg"
+    both = [*flags, "--metrics", "psnr,ssim", "--html", page, "--plot", more, "-o", tmp_path / "2"]
+    assert lavps("benchmark", *both, "--no-save").exit_code == 0
+    assert all(f"{name}, higher is better" in more.read_text() for name in ("psnr", "ssim"))
+    assert "Quality against evaluations" in page.read_text()
+    assert page.read_text().count("<svg") == 1
     (kept,) = (tmp_path / "cache" / "lavps" / "curves").glob("*.json")
     found = read_curves(kept)
     assert found is not None

@@ -1,4 +1,5 @@
 import json
+import tomllib
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from lavps_cli.pipeline import listing
 from lavps_cli.samplers.lavps import LavpsOptions
 
 Lavps = Callable[..., Result]
+ROOT = Path(__file__).parents[2]
 Lines = Callable[[Result], list[dict[str, Any]]]
 
 
@@ -109,7 +111,8 @@ def test_doctor(lavps: Lavps, only_tiny: Path) -> None:
     assert found["versions"]["lavps"] == lavps_cli.__version__
     assert found["devices"][-1]["name"] == "cpu"
     assert found["formats"]["png"]
-    assert set(found["extras"]) == {"deep", "heif"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(found["extras"]) == set(project["optional-dependencies"]) - {"test"}
     text = lavps("doctor")
     assert text.exit_code == 0
     assert "torch" in text.stdout

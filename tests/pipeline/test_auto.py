@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from lavps_cli import catalog
+from lavps_cli.bench.summary import Row, Statistic
+from lavps_cli.catalog import TaskName
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.operators.bicubic import BicubicDownsampling
 from lavps_cli.operators.blur import Blur
@@ -15,11 +17,17 @@ from lavps_cli.pipeline.auto import (
     Curves,
     Point,
     best_point,
+    curves_of,
+    kind_seen,
     read_curves,
     usable_methods,
 )
+from lavps_cli.pipeline.benchmark import Benchmark
+from lavps_cli.pipeline.degradation import Degradation
+from lavps_cli.pipeline.masks import draw_mask
 from lavps_cli.pipeline.model import open_weights
 from lavps_cli.pipeline.requests import Compute
+from lavps_cli.pipeline.thresholds import Entry
 
 KINDS = ("sr", "deblur", "inpaint", "denoise")
 
@@ -61,15 +69,55 @@ def test_equal_values_go_to_the_cheaper() -> None:
 
 
 @pytest.mark.parametrize("task", catalog.TASKS)
-def test_what_came_along_has_a_method_for_every_task(task: str) -> None:
+def test_what_came_along_has_a_method_for_every_task(task: TaskName) -> None:
     found = read_curves(BUNDLED)
     assert found is not None
     assert {p.task for p in found.points} >= set(KINDS)
-    cheap, _ = best_point(found, task, tuple(catalog.SAMPLERS), 1.0)
-    dear, fits = best_point(found, task, tuple(catalog.SAMPLERS), 1e6)
+    kind = kind_seen(Degradation(task=task))
+    cheap, _ = best_point(found, kind, tuple(catalog.SAMPLERS), 1.0)
+    dear, fits = best_point(found, kind, tuple(catalog.SAMPLERS), 1e6)
     assert fits
     sign = 1 if found.higher else -1
     assert sign * dear.value >= sign * cheap.value
+
+
+@pytest.mark.parametrize(
+    ("drawn", "kind"),
+    [("centre", "inpaint"), ("rectangle", "inpaint"), ("pixels", "inpaint:pixels")],
+)
+def test_scattered_holes_are_a_kind_of_their_own(drawn: str, kind: str) -> None:
+    seen = kind_seen(Degradation(task="inpaint", mask=draw_mask(drawn, 64, 64, 3)))
+    assert seen == kind
+    holes = curves(point("dps", 9.0, 20.0, "inpaint"), point("mgdm", 9.0, 19.0, "inpaint"))
+    assert best_point(holes, seen, ("dps", "mgdm"), 10.0)[0].method == "dps"
+    both = curves(*holes.points, point("mgdm", 9.0, 25.0, "inpaint:pixels"))
+    chosen = best_point(both, seen, ("dps", "mgdm"), 10.0)[0].method
+    assert chosen == ("mgdm" if kind != "inpaint" else "dps")
+
+
+def entry(task: str, method: str, steps: float, value: float) -> Entry:
+    row = Row(
+        config="c", method=method, options={"num_steps": steps}, task=task, n=1, failed=0,
+        seconds=1.0, seconds_low=1.0, seconds_high=1.0, nfe=steps, nbe=0.0, units=steps,
+        acceptance=None, peak_mb=None,
+        metrics={"psnr": Statistic(mean=value, sd=None, low=None, high=None, n=1)},
+    )  # fmt: skip
+    return Entry(task=task, method=method, budget=None, row=row, seen=None)
+
+
+def test_operators_of_one_kind_count_the_same_and_need_every_method() -> None:
+    entries = [
+        entry("inpaint:rect", "mgdm", 8.0, 20.0),
+        entry("inpaint:centre", "mgdm", 8.0, 10.0),
+        entry("inpaint:rect", "dps", 8.0, 30.0),
+        entry("inpaint:pixels", "dps", 8.0, 40.0),
+    ]
+    result = Benchmark(
+        output="", environment={}, metrics=[{"name": "psnr", "higher_is_better": True}],
+        entries=entries, complete=True, missing=0, failed=[],
+    )  # fmt: skip
+    found = {(p.task, p.method): p.value for p in curves_of(result).points}
+    assert found == {("inpaint", "mgdm"): 15.0, ("inpaint:pixels", "dps"): 40.0}
 
 
 def test_files_that_are_no_curves_are_none(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from PIL import Image as PillowImage
 
 from lavps_cli.errors import DataError, UsageError
 from lavps_cli.images.picture import Picture
-from lavps_cli.pipeline.masks import draw_mask, read_mask
+from lavps_cli.pipeline.masks import draw_mask, is_scattered, read_mask
 
 PICTURE = Picture(torch.zeros(1, 3, 4, 6))
 WHITE = np.zeros((4, 6), np.uint8)
@@ -68,6 +68,17 @@ def test_draws_depend_on_the_seed_alone() -> None:
         assert one.values.shape == (1, 20, 30)
     with pytest.raises(UsageError):
         draw_mask("stars", 30, 20, 1)
+
+
+def test_dots_and_scratches_are_scattered_and_patches_are_not() -> None:
+    for seed in range(5):
+        assert is_scattered(draw_mask("pixels", 64, 64, seed).values)
+        assert not is_scattered(draw_mask("rectangle", 64, 64, seed).values)
+    lines = torch.ones(1, 64, 64)
+    lines[:, 8::16, :] = lines[:, :, 20:24] = 0
+    assert is_scattered(lines)
+    lines[:, 40:56, 30:60] = 0
+    assert not is_scattered(lines)
 
 
 @pytest.mark.parametrize(("soft", "doubtful"), [(0, False), (4, False), (64, True)])
