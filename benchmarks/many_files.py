@@ -3,6 +3,7 @@
     python benchmarks/many_files.py kill [--pictures 200] [--kills 20] [--seed 0]
     python benchmarks/many_files.py full DIR        (a small file system, mounted empty)
     python benchmarks/many_files.py count [--pictures 10000]
+    python benchmarks/many_files.py journal [--pictures 2000]
     python benchmarks/many_files.py throughput [--pictures 12] [--side 256] [--flags ...]
 
 `kill` runs the same command again and again and kills it at random moments, then lets it finish
@@ -19,10 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from lavps_cli.pipeline.journal import Entry, Journal, Stamp
 
 PROGRAM = [sys.executable, "-m", "lavps_cli", "restore"]
 FEW = ["--task", "denoise", "--noise", "0.1", "--device", "cpu", "-q"]
@@ -127,6 +131,20 @@ def count(given: argparse.Namespace, folder: Path) -> None:
               f"{busy:.1f} s of CPU, {used.ru_maxrss // 1024} MiB")  # fmt: skip
 
 
+def journal(given: argparse.Namespace, folder: Path) -> None:
+    entry = Entry("in.png", "in.png", "settings", Stamp(1, 1, "0" * 64), task="denoise")
+    for number in range(given.repeats):
+        told = []
+        for threads in (1, 2, 4, 8, 16):
+            book = Journal(folder / f"{number}-{threads}.jsonl")
+            started = time.perf_counter()
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(book.add, [entry] * given.pictures))
+            rate = given.pictures / (time.perf_counter() - started)
+            told.append(f"{threads} threads {rate:.0f}")
+        print(f"{number}: lines a second: {', '.join(told)}", flush=True)
+
+
 def throughput(given: argparse.Namespace, folder: Path) -> None:
     make(folder / "in", given.pictures, given.side)
     flags = shlex.split(given.flags)
@@ -153,7 +171,7 @@ def throughput(given: argparse.Namespace, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["kill", "full", "count", "throughput"])
+    parser.add_argument("what", choices=["kill", "full", "count", "journal", "throughput"])
     parser.add_argument("folder", nargs="?", help="for full: where there is little room")
     parser.add_argument("--pictures", type=int)
     parser.add_argument("--kills", type=int, default=20)
@@ -164,11 +182,10 @@ def main() -> None:
     parser.add_argument("--flags", default="--task denoise --noise 0.1 --preset fast -q")
     given = parser.parse_args()
     if given.pictures is None:
-        given.pictures = {"kill": 200, "count": 10_000}.get(given.what, 12)
+        given.pictures = {"kill": 200, "count": 10_000, "journal": 2000}.get(given.what, 12)
     with tempfile.TemporaryDirectory() as folder:
-        {"kill": kill, "full": full, "count": count, "throughput": throughput}[given.what](
-            given, Path(folder)
-        )
+        ways = {"kill": kill, "full": full, "count": count, "journal": journal}
+        (ways | {"throughput": throughput})[given.what](given, Path(folder))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from types import FrameType
 from typing import NoReturn, ParamSpec, TypeVar
@@ -47,7 +47,6 @@ def reported(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            _check_texts(kwargs)
             return function(*args, **kwargs)
         except LavpsError as error:
             say(error_text(error))
@@ -60,14 +59,12 @@ def reported(function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(BROKEN_PIPE) from None
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
-        except OSError as error:  # Of a name or a disk that nothing below has told about.
-            if kwargs.get("verbose"):
-                say(traceback.format_exc())
-            say(error_text(_of_system(error)))
-            raise typer.Exit(OutputError.exit_code) from None
         except Exception as error:
             if kwargs.get("verbose"):
                 say(traceback.format_exc())
+            if (refused := _of_system(error)) is not None:
+                say(error_text(refused))
+                raise typer.Exit(refused.exit_code) from None
             say(f"error: this is a bug in lavps: {type(error).__name__}: {error}")
             say("  Report it with the output of:  lavps doctor      Details:  -v")
             raise typer.Exit(1) from None
@@ -75,22 +72,12 @@ def reported(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def _check_texts(values: Mapping[str, object]) -> None:
-    """Refuse what no name of a file can hold; a command line cannot say it, settings can.
-
-    Raises:
-        UsageError: There is a NUL.
-    """
-    for name, value in values.items():
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and "\0" in text:
-                raise UsageError(
-                    f"--{name.replace('_', '-')} {text!r}: no text may hold a NUL.", "Leave it out."
-                )
-
-
-def _of_system(error: OSError) -> OutputError:
-    """Return what the system refused, and of which file."""
+def _of_system(error: Exception) -> OutputError | None:
+    """Return what the system refused: a name or a disk that nothing below has told about."""
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return OutputError("no name of a file may hold a NUL.", "Leave it out.")
+    if not isinstance(error, OSError):
+        return None
     name = "" if error.filename is None else f"{_short(os.fsdecode(error.filename))}: "
     return OutputError(
         f"{name}{error.strerror or error}.", "Check the path, its permissions and the disk."

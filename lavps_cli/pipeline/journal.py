@@ -3,14 +3,14 @@
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
 from lavps_cli.errors import OutputError
+from lavps_cli.storage.appended import Appended
 from lavps_cli.storage.parts import Parts
 from lavps_cli.storage.places import Place, is_url, located
 from lavps_cli.storage.remote import Remote
@@ -121,12 +121,11 @@ class Journal:
 
     path: Place
     _done: dict[tuple[str, str], Entry] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.path = located(_absolute(self.path))
         try:
-            for line in self._lines():
+            for line in self._kept.read():
                 entry = self._entry(line)
                 if entry is not None and not entry.error:
                     self._done[self._told_path(entry.place), entry.settings] = entry
@@ -136,13 +135,8 @@ class Journal:
             raise _unusable(self.path, error) from error
 
     @cached_property
-    def _parts(self) -> Parts | None:
-        return Parts(self.path) if isinstance(self.path, Remote) else None
-
-    def _lines(self) -> Iterable[bytes]:
-        if self._parts is not None:
-            return self._parts.read()
-        return self.path.read_bytes().splitlines()
+    def _kept(self) -> Parts | Appended:
+        return Parts(self.path) if isinstance(self.path, Remote) else Appended(self.path)
 
     @property
     def folder(self) -> Place:
@@ -160,26 +154,10 @@ class Journal:
         Raises:
             OutputError: It cannot be written.
         """
-        line = json.dumps(self._told(entry)).encode() + b"\n"
-        if self._parts is not None:
-            try:
-                return self._parts.add(line)
-            except OSError as error:
-                raise _unusable(self.path, error) from error
-        assert isinstance(self.path, Path)
-        with self._lock:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                # A line that a full disk or a kill cut short must not swallow the next one.
-                whole = _ends_whole(self.path)
-                descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-                try:
-                    _write(descriptor, line if whole else b"\n" + line)
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-            except OSError as error:
-                raise _unusable(self.path, error) from error
+        try:
+            self._kept.add(json.dumps(self._told(entry)).encode())
+        except OSError as error:
+            raise _unusable(self.path, error) from error
 
     def _told(self, entry: Entry) -> dict[str, Any]:
         head: dict[str, Any] = {
@@ -256,22 +234,6 @@ def _absolute(path: str | Place) -> str:
     if isinstance(path, Remote) or is_url(str(path)):
         return str(path)
     return os.path.abspath(path)  # noqa: PTH100  # Links stay what they are called.
-
-
-def _ends_whole(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            if file.seek(0, os.SEEK_END) == 0:
-                return True
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-    except FileNotFoundError:
-        return True
-
-
-def _write(descriptor: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(descriptor, content) :]
 
 
 def _unusable(path: Place, error: OSError) -> OutputError:

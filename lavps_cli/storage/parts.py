@@ -5,13 +5,14 @@ MiB the next begins. A million journal lines are some 400 objects, and however m
 once share one request. Writers never share an object: each has names of its own.
 """
 
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from secrets import token_hex
 
 from lavps_cli.storage.remote import Remote
+from lavps_cli.storage.together import Together
 
 _FULL = 1 << 20
 _MOST = 1 << 26
@@ -26,11 +27,11 @@ class Parts:
     _writer: str = field(default_factory=lambda: f"{time.time_ns() // 1000:016d}-{token_hex(4)}")
     _number: int = 0
     _lines: list[bytes] = field(default_factory=list)
-    """Of the last object, those that are not yet written included."""
-    _waiting: threading.Condition = field(default_factory=threading.Condition)
-    _added: int = 0
-    _written: int = 0
-    _writes: bool = False
+    """Of the last object."""
+
+    @cached_property
+    def _together(self) -> Together:
+        return Together(self._write)
 
     def read(self) -> Iterator[bytes]:
         """Yield all lines, in the order in which their objects were begun.
@@ -48,27 +49,12 @@ class Parts:
         Raises:
             OSError: It cannot be written; it may be kept all the same.
         """
-        with self._waiting:
-            self._lines.append(line)
-            self._added += 1
-            mine = self._added
-            while self._writes and self._written < mine:
-                self._waiting.wait()
-            if self._written >= mine:
-                return
-            self._writes = True
-            lines, last = list(self._lines), self._added
-        content = b"".join(each.rstrip(b"\n") + b"\n" for each in lines)
-        done = False
-        try:
-            (self.folder / f"{self._writer}-{self._number:06d}.jsonl").write_bytes(content)
-            done = True
-        finally:
-            with self._waiting:
-                self._writes = False
-                if done:
-                    self._written = last
-                if done and len(content) >= _FULL:
-                    self._number += 1
-                    del self._lines[: len(lines)]
-                self._waiting.notify_all()
+        self._together.add(line.rstrip(b"\n") + b"\n")
+
+    def _write(self, lines: Sequence[bytes]) -> None:
+        content = b"".join([*self._lines, *lines])
+        (self.folder / f"{self._writer}-{self._number:06d}.jsonl").write_bytes(content)
+        self._lines += lines
+        if len(content) >= _FULL:
+            self._number += 1
+            self._lines.clear()

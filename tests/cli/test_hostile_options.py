@@ -123,7 +123,9 @@ def main(folder: Path) -> None:
     scene(work, model)
     codes: Counter[str] = Counter()
     every = lines()
-    for line in every:
+    for number, line in enumerate(every):
+        # What ends the process leaves this behind.
+        (folder / "now").write_text(f"{number} {line}"[:300], errors="surrogateescape")
         try:
             codes[str(tried(line))] += 1
         except AssertionError as error:
@@ -136,6 +138,4 @@ def main(folder: Path) -> None:
 if __name__ == "__main__":
     import tempfile
 
-    with tempfile.TemporaryDirectory() as name:
-        main(Path(name))
-        os.chdir("/")
+    main(Path(tempfile.mkdtemp(prefix="hostile-")))
