@@ -39,6 +39,8 @@ CostName: TypeAlias = Literal["time", "evaluations"]
 
 SCALES = range(2, 17)
 """Factors of enlargement."""
+MOST_SAMPLES = 10_000
+"""Of one picture: all are held until the last one is drawn."""
 
 TASKS: dict[str, str] = {
     "sr": "enlarge a small picture",

@@ -9,6 +9,8 @@ from lavps_cli.errors import UsageError, suggestion
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 """In a unit of time."""
+MOST_COUNT = 1_000_000
+"""Steps, threads, pixels of a side: more than anybody has."""
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -47,9 +49,15 @@ def _typed(text: str, value: str, kind: Any) -> Any:
             return value.lower() in _TRUE
     elif kind in (int, float):
         try:
-            return kind(value)
+            number = kind(value)
         except ValueError:
             pass
+        else:
+            if abs(number) <= MOST_COUNT or kind is float:
+                return number
+            raise UsageError(
+                f"-O {text}: that is more than {MOST_COUNT}.", f"Less:  -O {_example(text, kind)}"
+            )
     else:
         return value
     raise UsageError(
@@ -132,9 +140,9 @@ def parse_count(option: str, text: str, least: int) -> int | None:
         value = int(text)
     except ValueError:
         value = least - 1
-    if value < least:
+    if not least <= value <= MOST_COUNT:
         raise UsageError(
-            f"{option} {text}: expected auto or a whole number from {least}.",
+            f"{option} {text}: expected auto or a whole number from {least} to {MOST_COUNT}.",
             f"For example:  {option} auto",
         )
     return value

@@ -86,6 +86,7 @@ def benchmark(
             params.SAMPLING,
             "--coverage",
             min=0,
+            max=catalog.MOST_SAMPLES,
             metavar="N",
             help="Draw N more samples, at least 19, and tell how often intervals of 90 % hold the "
             "truth, pixel by pixel.",

@@ -2,10 +2,18 @@
 
 from typing import Annotated
 
+from lavps_cli import catalog
 from lavps_cli.cli.params import SAMPLING, option, unset
 
 Samples = Annotated[
-    int, option(SAMPLING, "--samples", min=1, help="Draws; several files get .s00, .s01, ...")
+    int,
+    option(
+        SAMPLING,
+        "--samples",
+        min=1,
+        max=catalog.MOST_SAMPLES,
+        help="Draws; several files get .s00, .s01, ...",
+    ),
 ]
 Mean = Annotated[bool, option(SAMPLING, "--mean", help="Write the mean of the samples instead.")]
 Uncertainty = Annotated[

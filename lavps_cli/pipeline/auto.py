@@ -15,7 +15,7 @@ from lavps_cli.core.operator import LinearOperator, SpectralOperator
 from lavps_cli.errors import UsageError
 from lavps_cli.folders import cache_folder
 from lavps_cli.pipeline.benchmark import Benchmark
-from lavps_cli.pipeline.calibration import PROBE_SIZE, keep, kind_of, model_key
+from lavps_cli.pipeline.calibration import keep, kind_of, model_key, probe_size
 from lavps_cli.pipeline.case import read_case
 from lavps_cli.pipeline.contenders import methods_of
 from lavps_cli.pipeline.degradation import Degradation
@@ -227,9 +227,7 @@ def chosen_method(
     weights = open_weights(request.compute, "lavps")
     seen = read_case(content, name, request).seen
     pixels = seen.shape[0] * seen.shape[1]
-    # A small picture takes longer, for its size.
-    size = PROBE_SIZE if pixels < 2 * PROBE_SIZE**2 else 2 * PROBE_SIZE
-    unit = probe(weights, "lavps", size).predict(1.0, pixels)
+    unit = probe(weights, "lavps", probe_size(pixels)).predict(1.0, pixels)
     curves = known_curves(weights)
     kind = kind_seen(seen.degradation)
     usable = usable_methods(weights, seen.A, seen.shape)

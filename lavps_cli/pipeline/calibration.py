@@ -173,13 +173,21 @@ class Costs:
         return self.options[fit[-1]], times[fit[-1]]
 
 
-def costs(weights: Weights, method: str, task: str, extra: Sequence[str] = ()) -> Costs:
+def probe_size(pixels: int) -> int:
+    """Return the side of what is timed for a picture: small ones take longer, for their size."""
+    return PROBE_SIZE if pixels < 2 * PROBE_SIZE**2 else 2 * PROBE_SIZE
+
+
+def costs(
+    weights: Weights, method: str, task: str, pixels: int, extra: Sequence[str] = ()
+) -> Costs:
     """Return the settings a budget chooses from: a stored front, else the usual ones and a probe.
 
     Args:
         weights: The networks and their device.
         method: A name in the catalogue.
         task: A kind of operators.
+        pixels: Of the pictures, roughly.
         extra: `name=value` texts that all settings have in common.
 
     Raises:
@@ -196,7 +204,7 @@ def costs(weights: Weights, method: str, task: str, extra: Sequence[str] = ()) -
             found.size**2,
             "calibration",
         )
-    speed = probe(weights, method, PROBE_SIZE)
+    speed = probe(weights, method, probe_size(pixels))
     options = ladder(weights, method, extra)
     seconds = [speed.predict(units(weights, method, each)) for each in options]
     return Costs(options, seconds, speed.pixels, "probe")
@@ -208,4 +216,4 @@ def expected_seconds(weights: Weights, method: str, task: str, options: Any, pix
     if found is not None and found.fronts.get(method):
         rate = statistics.median(point.seconds / point.units for point in found.fronts[method])
         return rate * cost * pixels / found.size**2
-    return probe(weights, method, PROBE_SIZE).predict(cost, pixels)
+    return probe(weights, method, probe_size(pixels)).predict(cost, pixels)

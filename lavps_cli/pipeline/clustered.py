@@ -15,6 +15,7 @@ from typing import Any
 
 from lavps_cli.errors import DeviceError, LavpsError, OutputError, UsageError
 from lavps_cli.options import parse_count
+from lavps_cli.pipeline.calibration import Costs
 from lavps_cli.pipeline.introduction import introduce
 from lavps_cli.pipeline.job import Job
 from lavps_cli.pipeline.journal import Entry, Journal, Journals
@@ -133,7 +134,7 @@ class Worker:
         self.weights = open_weights(request.compute, request.sampling.method)
         self.journals = Journals(partial(KeptJournal, keeper=keeper))
         self.options: dict[tuple[str, tuple[str, ...]], Any] = {}
-        self.costs: dict[str, Any] = {}
+        self.costs: dict[tuple[str, int], Costs] = {}
         self.sampling = Lock()
         self._run((), Said()).options_of(request)  # What is wrong with all is told once.
         said = Said()

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from lavps_cli.catalog import MOST_SAMPLES
 from lavps_cli.errors import LavpsError, UsageError, suggestion
 from lavps_cli.pipeline.degradation import implied_task, task_of_flags
 from lavps_cli.pipeline.job import Job, Source
@@ -247,6 +248,8 @@ def _typed(key: str, value: Any, kind: Any) -> Any:
         raise ValueError(f'"{shown}": {value!r} is not {_KINDS.get(kind, kind.__name__)}.')
     if kind is int and value < (1 if key in ("page", "samples", "quality") else 0):
         raise ValueError(f'"{shown}": {value} is too small.')
+    if key == "samples" and value > MOST_SAMPLES:
+        raise ValueError(f'"{shown}": {value} is too many, {MOST_SAMPLES} is the most.')
     return value
 
 

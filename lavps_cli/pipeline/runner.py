@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from lavps_cli.images.picture import Picture
 from lavps_cli.images.writing import with_writable_metadata
 from lavps_cli.options import parse_count, parse_seconds
 from lavps_cli.pipeline.alternation import alternated
-from lavps_cli.pipeline.calibration import Costs, costs, expected_seconds
+from lavps_cli.pipeline.calibration import Costs, costs, expected_seconds, probe_size
 from lavps_cli.pipeline.case import read_case
 from lavps_cli.pipeline.deliver import Finished, deliver
 from lavps_cli.pipeline.digest import work_digest
@@ -47,6 +47,11 @@ from lavps_cli.storage.places import Place, located
 
 _WRITERS = 8
 """Threads that write the files of a batch, and share its journal's syncs."""
+
+
+@cache
+def _writers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_WRITERS)
 
 
 def _called(call: Callable[[], list[Outcome]]) -> list[Outcome]:
@@ -81,18 +86,14 @@ class Run:
     weights: Weights
     journals: Journals = field(default_factory=Journals)
     claimed: dict[Place, str] = field(default_factory=dict)
-    costs: dict[str, Costs] = field(default_factory=dict)
-    """By task, found when needed."""
+    costs: dict[tuple[str, int], Costs] = field(default_factory=dict)
+    """By task and `probe_size`, found when needed."""
     options: dict[tuple[str, tuple[str, ...]], Any] = field(default_factory=dict)
     """By preset and settings."""
 
     @cached_property
     def inputs(self) -> Container[Place]:
         return places_of(tuple(job.source.path for job in self.jobs))
-
-    @cached_property
-    def _writers(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(_WRITERS)
 
     def options_of(self, request: Restoration) -> Any:
         """Return the sampler's options of a request without a budget.
@@ -229,7 +230,7 @@ class Run:
         if len(calls) == 1:
             return calls[0]
         # Disks and encoders are not the faster for being asked one after the other.
-        return lambda: [each for told in self._writers.map(_called, calls) for each in told]
+        return lambda: [each for told in _writers().map(_called, calls) for each in told]
 
     def _tell(self, ready: Ready) -> None:
         name, seen = name_of(ready.job.source.path), ready.case.seen
@@ -319,9 +320,10 @@ class Run:
             if not self.request.dry_run:
                 return options, None
             return options, expected_seconds(self.weights, sampling.method, task, options, pixels)
-        if task not in self.costs:
-            self.costs[task] = costs(self.weights, sampling.method, task, sampling.settings)
-        known = self.costs[task]
+        kind = (task, probe_size(pixels))
+        if kind not in self.costs:
+            self.costs[kind] = costs(self.weights, sampling.method, task, pixels, sampling.settings)
+        known = self.costs[kind]
         budget = parse_seconds("--budget", sampling.budget) / sampling.samples
         options, expected = known.choose(budget, pixels)
         self.listener.detail(f"{options.num_steps} steps, {expected:.1f} s, by {known.source}")

@@ -4,10 +4,13 @@ Run this file to try all of them: python tests/cli/test_hostile_options.py
 """
 
 import os
+import resource
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -106,7 +109,13 @@ def test_values_that_nobody_should_give(
     assert codes[2] > 30
 
 
+def too_long(number: int, frame: FrameType | None) -> None:
+    raise AssertionError("more than 30 s")
+
+
 def main(folder: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+    signal.signal(signal.SIGALRM, too_long)
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from conftest import model_folder  # type: ignore[import-not-found]
 
@@ -126,6 +135,7 @@ def main(folder: Path) -> None:
     for number, line in enumerate(every):
         # What ends the process leaves this behind.
         (folder / "now").write_text(f"{number} {line}"[:300], errors="surrogateescape")
+        signal.alarm(30)
         try:
             codes[str(tried(line))] += 1
         except AssertionError as error:
