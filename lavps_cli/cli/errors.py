@@ -72,8 +72,10 @@ def reported(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def _of_system(error: Exception) -> OutputError | None:
-    """Return what the system refused: a name or a disk that nothing below has told about."""
+def _of_system(error: Exception) -> LavpsError | None:
+    """Return what the machine refused and nothing below has told: a name, a disk, a number."""
+    if isinstance(error, OverflowError):
+        return UsageError(f"a number is too large: {error}.", "Give a smaller one.")
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return OutputError("no name of a file may hold a NUL.", "Leave it out.")
     if not isinstance(error, OSError):
