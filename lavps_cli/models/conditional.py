@@ -17,6 +17,7 @@ from lavps_cli.core.schedule import Schedule
 from lavps_cli.core.types import Image
 from lavps_cli.models.degradation_layers import Seen
 from lavps_cli.models.hdit import HDiT
+from lavps_cli.models.hdit_layers import SelfAttention
 from lavps_cli.models.preconditioning import SIGMA_DATA, PreconditionedDenoiser
 from lavps_cli.models.tiled import blend_windows
 
@@ -76,7 +77,9 @@ class Given(nn.Module):
 def seeing(prior: HDiT, joint: int) -> HDiT:
     """Return a conditional network that begins as a prior: it does not look beside x_t yet.
 
-    Operator-aware layers, `joint` feature images of them, are new.
+    Operator-aware layers, `joint` feature images of them, are new: their keys begin as those of the
+    pictures and their values as zero, which halves what attention returns, and twice the projection
+    makes up for.
     """
     network = HDiT(replace(prior.config, in_channels=CHANNELS_IN, joint=joint, num_classes=0))
     state = {name: w for name, w in prior.state_dict().items() if not name.startswith("class_")}
@@ -89,7 +92,20 @@ def seeing(prior: HDiT, joint: int) -> HDiT:
             len(old), -1, CHANNELS_OUT
         )
     network.load_state_dict(state | {"patch_in.proj.weight": new}, strict=not joint)
+    for layer in network.modules():
+        if isinstance(layer, SelfAttention) and hasattr(layer, "feature_degradation"):
+            _begin_without(layer)
     return network
+
+
+@torch.no_grad()
+def _begin_without(layer: SelfAttention) -> None:
+    """Have attention to the observation's tokens change nothing yet."""
+    width = layer.level.width
+    layer.jk_proj.weight.zero_()
+    layer.jk_proj.weight[:, :width] = layer.qkv_proj.weight[width : 2 * width]
+    layer.jv_proj.weight.zero_()
+    layer.out_proj.weight *= 2
 
 
 @dataclass(frozen=True, eq=False)

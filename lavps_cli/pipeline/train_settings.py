@@ -113,14 +113,26 @@ def _quoted(text: str) -> str:
 
 
 def write_config(run: Path, request: TrainingRequest) -> None:
-    """Write config.toml: every setting, as given or by default."""
+    """Write config.toml: every setting, as given or by default.
+
+    Raises:
+        UsageError: TOML cannot say one.
+    """
     lines = []
     for name, value in asdict(request).items():
         if value is not None and name not in _NOT_KEPT:
             value = list(value) if isinstance(value, tuple) else value
-            lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+            line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+            try:
+                lines.append(line.encode())
+            except UnicodeEncodeError as error:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} {value}: the name is no Unicode, and {CONFIG} "
+                    "could not tell it.",
+                    "Rename it.",
+                ) from error
     part = run / f".{CONFIG}.part"
-    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    part.write_bytes(b"\n".join(lines) + b"\n")
     part.replace(run / CONFIG)
 
 

@@ -92,7 +92,7 @@ def _check(request: TrainingRequest, stage: Stage, sizes: tuple[int, ...]) -> No
 def _seeded(seed: int) -> Iterator[None]:
     """Have the weights that are drawn inside depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+        torch.set_rng_state(torch.Generator().manual_seed(seed % (1 << 63)).get_state())
         yield
 
 

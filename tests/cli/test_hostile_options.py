@@ -109,6 +109,32 @@ def test_values_that_nobody_should_give(
     assert codes[2] > 30
 
 
+HUGE = "9" * 400
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"restore photo.png --task denoise -n --model tiny --{name}={HUGE}"
+          for name in ("tile", "threads", "samples", "page", "batch-size")),
+        f"restore photo.png --task denoise -n --model tiny -O num_steps={HUGE}",
+        f"benchmark --dataset pictures --model tiny --size 16 --images={HUGE} --threads={HUGE}",
+        f"train --stage prior --preset tiny --dataset pictures --threads={HUGE}",
+        "train --stage prior --preset tiny --dataset pictures --validation=\udce9",
+        "train --stage prior --preset tiny --dataset pictures --licence=\udce9",
+    ],
+    ids=lambda line: ascii(line.replace(HUGE, "9...").split()[-1]),
+)  # fmt: skip
+def test_values_that_once_were_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_folder: Path, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scene(tmp_path, model_folder)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").hardlink_to(tmp_path / "photo.png")
+    assert tried(line.split()) in (2, 3, 6)
+
+
 def too_long(number: int, frame: FrameType | None) -> None:
     raise AssertionError("more than 30 s")
 
