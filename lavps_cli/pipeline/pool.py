@@ -101,6 +101,12 @@ def check_engine(spread: Spread) -> None:
             )
 
 
+_REACHING = (
+    'From elsewhere:  pip install "ray[client]"      Where it wants a token (it lies in '
+    "~/.ray/auth_token):  RAY_AUTH_MODE=token"
+)
+
+
 def connect(cluster: Cluster) -> Callable[[], None]:
     """Join a cluster, or start one here; return what leaves it again.
 
@@ -118,11 +124,13 @@ def connect(cluster: Cluster) -> Callable[[], None]:
     here: dict[str, Any] = {} if cluster.address else {"include_dashboard": False}
     try:
         ray.init(cluster.address or "local", log_to_driver=False, logging_level="error", **here)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+    except (ImportError, RuntimeError, ValueError, OSError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise DeviceError(
             f"the cluster {cluster.address or 'here'} cannot be reached: {lines[0]}",
-            "Is it running?  ray status      Start one:  ray start --head",
+            _REACHING
+            if (cluster.address or "").startswith("ray://")
+            else "Is it running?  ray status      Start one:  ray start --head",
         ) from error
     return ray.shutdown
 
