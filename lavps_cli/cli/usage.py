@@ -41,7 +41,8 @@ def in_words(error: typer.TyperException) -> UsageError:
     if param is not None:
         name = max(param.opts, key=len) if param.param_type_name == "option" else param.name
         value, reason, meant = expected(error)
-        return UsageError(f"{name} {value}: {reason}.", meant or hint)
+        said = name if value == "" else f"{name} {value}"
+        return UsageError(f"{said}: {reason}.", meant or hint)
     return UsageError(message, hint)
 
 
@@ -53,7 +54,7 @@ def expected(error: typer.TyperException) -> tuple[Any, str, str]:
     """
     mistakes = getattr(error.__cause__, "errors", None)
     if mistakes is None:
-        return "", str(getattr(error, "message", error)), ""
+        return "", str(getattr(error, "message", error)).rstrip("."), ""
     first: dict[str, Any] = mistakes()[0]
     value, kind, about = first.get("input"), first.get("type", ""), first.get("ctx", {})
     if kind in _EXPECTED:
