@@ -12,17 +12,16 @@ from lavps_cli.core.types import Image
 from lavps_cli.models.conditional import ConditionalDenoiser, seeing
 from lavps_cli.models.hdit import HDiT
 from lavps_cli.pipeline.requests import TrainingRequest
+from lavps_cli.pipeline.sampling import sampler_options
 from lavps_cli.pipeline.stages.prior import hdit_about, hdit_of
 from lavps_cli.pipeline.stages.stage import Setup, Stage
-from lavps_cli.samplers.ode import OdeOptions, ode
+from lavps_cli.samplers.ode import ode
 from lavps_cli.training.conditional import ConditionalObjective
 from lavps_cli.training.families import Family
 from lavps_cli.training.networks import JOINT, conditional_config
 from lavps_cli.training.rows import Batches
 from lavps_cli.weights.architectures import NetworkDenoiser
 from lavps_cli.weights.checkpoint import load_conditional, read_config
-
-LOOKED_AT_STEPS = 8
 
 
 def _build(request: TrainingRequest, size: int, prior: NetworkDenoiser | None) -> nn.Module:
@@ -49,7 +48,7 @@ def _restore(
 ) -> Image:
     assert isinstance(network, HDiT)
     given = ConditionalDenoiser(network, setup.schedule, setup.autocast).given(problem)
-    options = OdeOptions(num_steps=LOOKED_AT_STEPS)
+    options = sampler_options("conditional", "fast", (), None)
     return ode(given, problem, options, shape=shape, noise=noise)
 
 
