@@ -5,7 +5,6 @@ import io
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from functools import wraps
@@ -24,8 +23,6 @@ R = TypeVar("R")
 BROKEN_PIPE = 141
 INTERRUPTED = 130
 TERMINATED = 143
-_ending: list[BaseException] = []
-"""What a signal asked for."""
 _LONG = 200
 """A longer name is told in parts."""
 
@@ -101,10 +98,7 @@ def _silence_stdout() -> None:
 
 def run(app: typer.Typer) -> NoReturn:
     """Run the application as a program."""
-    _ending.clear()
     signal.signal(signal.SIGTERM, _terminated)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # Else it is to be ignored.
-        signal.signal(signal.SIGINT, _interrupted)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # Names come out as the bytes they are.
     try:
@@ -130,19 +124,4 @@ def run(app: typer.Typer) -> NoReturn:
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     """Unwind, so that unfinished files are removed."""
-    _end(SystemExit(TERMINATED))
-
-
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    _end(KeyboardInterrupt())
-
-
-def _end(reason: BaseException) -> NoReturn:
-    _ending.append(reason)
-    raise reason
-
-
-def check_ending() -> None:
-    """Raise again what a signal has raised, where it hit a finaliser, which swallows all."""
-    if _ending and threading.current_thread() is threading.main_thread():
-        raise _ending.pop()
+    raise SystemExit(TERMINATED)

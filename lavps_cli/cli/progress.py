@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from lavps_cli.cli.errors import check_ending, say
+from lavps_cli.cli.errors import say
 from lavps_cli.cli.params import ProgressMode
 
 if TYPE_CHECKING:
@@ -76,7 +76,6 @@ class Terminal:
             say(text)
 
     def progress(self, progress: "Progress") -> None:
-        check_ending()
         if self.mode == "bar":
             self._draw(progress)
         elif self.mode == "json":
