@@ -243,8 +243,8 @@ def chosen_method(
             f"Give more:  --budget {max(takes * 1.1, 0.01):.2g}s",
         )
     listener.note(
-        f"{told}: the best for {kind} within {budget:g} s ({curves.metric} of {curves.images} "
-        f"images, {curves.model})"
+        f"{told}: the best for {seen.degradation.task} within {budget:g} s "
+        f"({curves.metric} of {curves.images} images, {curves.model})"
     )
     compute = request.compute
     if point.method != "lavps" and compute.inference != "none":

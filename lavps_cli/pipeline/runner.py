@@ -1,5 +1,6 @@
 """What is done with each picture of a command: read, sample, write, in three threads."""
 
+import operator
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,10 +53,6 @@ _WRITERS = 8
 @cache
 def _writers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_WRITERS)
-
-
-def _called(call: Callable[[], list[Outcome]]) -> list[Outcome]:
-    return call()
 
 
 def _skipped(source: str, output: str, task: str) -> Result:
@@ -230,7 +227,7 @@ class Run:
         if len(calls) == 1:
             return calls[0]
         # Disks and encoders are not the faster for being asked one after the other.
-        return lambda: [each for told in _writers().map(_called, calls) for each in told]
+        return lambda: [each for told in _writers().map(operator.call, calls) for each in told]
 
     def _tell(self, ready: Ready) -> None:
         name, seen = name_of(ready.job.source.path), ready.case.seen

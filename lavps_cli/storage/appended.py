@@ -33,7 +33,7 @@ class Appended:
         Raises:
             OSError: It cannot be written; it may be kept all the same.
         """
-        self._together.add(line.rstrip(b"\n") + b"\n")
+        self._together.add(line)
 
     def _append(self, lines: Sequence[bytes]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

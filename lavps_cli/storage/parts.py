@@ -49,7 +49,7 @@ class Parts:
         Raises:
             OSError: It cannot be written; it may be kept all the same.
         """
-        self._together.add(line.rstrip(b"\n") + b"\n")
+        self._together.add(line)
 
     def _write(self, lines: Sequence[bytes]) -> None:
         content = b"".join([*self._lines, *lines])

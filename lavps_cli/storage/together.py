@@ -8,7 +8,7 @@ class Together:
     """Whoever finds nobody writing writes for all who wait.
 
     Args:
-        write: Keeps lines, whole and for good; raises where it cannot.
+        write: Keeps lines, each with a newline, for good; raises where it cannot.
     """
 
     def __init__(self, write: Callable[[Sequence[bytes]], None]) -> None:
@@ -27,7 +27,7 @@ class Together:
         with self._changed:
             mine = self._count
             self._count += 1
-            self._waiting[mine] = line
+            self._waiting[mine] = line.rstrip(b"\n") + b"\n"
             self._changed.wait_for(lambda: not self._writes or mine not in self._waiting)
             if mine not in self._waiting:
                 return

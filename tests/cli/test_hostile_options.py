@@ -50,7 +50,7 @@ COMMANDS = {
     "models import": [],
     "config show": [],
 }
-EXPENSIVE = {"--help", "--engine", "--dataset", "--gpus", "--fsdp", "--config"}
+EXPENSIVE = {"--help", "--engine", "--dataset", "--gpus", "--config"}
 """What starts other programs, or work that nothing stops early; files of settings are elsewhere."""
 CODES = range(9)
 

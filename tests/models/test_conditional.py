@@ -50,6 +50,7 @@ def test_a_network_that_begins_as_a_prior_is_that_prior(stem: str, joint: int) -
     there = PreconditionedDenoiser(prior, FLOW)(xt, t)
     here = ConditionalDenoiser(seeing(prior, joint), FLOW).given(problem(2))(xt, t)
     torch.testing.assert_close(there, here, atol=1e-5, rtol=1e-5)
+    assert joint or torch.equal(there, here)  # Two sets of keys round otherwise than one.
     assert not torch.equal(there, xt)
 
 
