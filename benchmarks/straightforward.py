@@ -40,9 +40,9 @@ def lavps(
         if late and inference is not None:
             predicted, w = inference(c), noise.normal_like(xt)
             losses = [objective(each, c, denoiser, w) for each in (c.bridge, predicted)]
-            accepted = [bool(losses[1] <= losses[0])]
-            q = predicted if accepted[0] else q
-        steps = num_grad_steps(options, late, accepted)
+            accepted = losses[1] <= losses[0]
+            q = predicted if bool(accepted) else q
+        steps = num_grad_steps(options, late, None if accepted is None else accepted.tolist())
         q = refine(
             q, c, denoiser, noise,
             num_steps=steps, lr=rate(options, accepted), coordinates=options.coordinates,

@@ -119,7 +119,8 @@ def transition(schedule: Schedule, s: Time, t: Time) -> tuple[Time, Time]:
 
 def over(coefficient: Time, x: Images) -> Tensor:
     """Return a time-dependent coefficient, shared or one per image, shaped to multiply pictures."""
-    return coefficient.to(x.device, x.dtype)[..., None, None, None]
+    # Not waiting: the host goes on while a device computes.
+    return coefficient.to(x.device, x.dtype, non_blocking=True)[..., None, None, None]
 
 
 def noise_ratio(schedule: Schedule, t: Time) -> Time:

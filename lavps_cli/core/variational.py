@@ -108,7 +108,7 @@ def initialise(
     accepted = loss_ws <= loss_zs
     if len(rows) < b:
         accepted = accepted | ~torch.tensor(compared, device=device)
-    if b == 1:  # Nothing to mix: of large pictures only what is chosen is copied.
+    if b == 1 and device.type == "cpu":  # Of large pictures only what is chosen is copied.
         q, row = (predicted, 0) if bool(accepted) else (zero_shot, 1)
         x0 = (x0_ws, x0_zs)[row]
         return Start(q, accepted, xs_ws.clone() if row == 0 else xs_zs.clone(), x0.clone())
@@ -129,7 +129,7 @@ def refine(
     noise: Noise,
     *,
     num_steps: int | Sequence[int],
-    lr: float | Sequence[float],
+    lr: float | PerImage,
     coordinates: Coordinates,
 ) -> DiagonalGaussian:
     """Return q after `num_steps` Adam steps on the objective, lines 17 to 19 of Algorithm 2.
@@ -137,17 +137,17 @@ def refine(
     Optimises mu and log sqrt(rho); `whitened` measures mu in deviations of the bridge, which makes
     `lr` independent of the noise level. Adam starts afresh at every diffusion step. An image that
     is given fewer steps than another draws no noise for those it does not take. Adam moves by `lr`
-    whatever the size of the gradient: to give images rates of their own, their unit is scaled.
+    whatever the size of the gradient: its rate is 1, and the unit of an image is scaled by its own.
     """
     b = len(q.mu)
     steps = num_steps if isinstance(num_steps, Sequence) else [num_steps] * b
-    rates = lr if isinstance(lr, Sequence) else [lr] * b
     if max(steps) == 0:
         return q
-    pace = (torch.tensor(rates).to(q.mu) / max(rates))[:, None, None, None]
+    rates = lr.to(q.mu) if isinstance(lr, Tensor) else q.mu.new_full((b,), lr)
+    pace = rates[:, None, None, None]
     unit = pace * c.bridge.deviation if coordinates == "whitened" else pace
     u, v = (q.mu - c.bridge.mu) / unit, 0.5 * q.rho.log() / pace
-    adam = torch.optim.Adam([u, v], lr=max(rates))
+    adam = torch.optim.Adam([u, v], lr=1.0, eps=1e-10, fused=u.is_cuda)
     for i in range(max(steps)):
         active = [count > i for count in steps]
         before = None if all(active) else (u.clone(), v.clone())

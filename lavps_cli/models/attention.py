@@ -51,19 +51,21 @@ def _masked_attention(
     return logits.softmax(-1).to(v.dtype) @ v
 
 
+def _made(mask: Callable[..., Tensor], *args: Any, device: torch.device) -> Tensor:
+    """Return a mask, a kept one unless kernels are recorded, which outlive what is kept."""
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        mask = cast(Any, mask).__wrapped__
+    return mask(*args, device)
+
+
 @lru_cache(maxsize=32)
 def _mask(
     h: int, w: int, window: int, heads: int, device: torch.device
 ) -> Bool[Tensor, " 1 n q k"]:
-    rows, cols = axis_mask(h, window), axis_mask(w, window)
+    rows, cols = axis_mask(h, window, device), axis_mask(w, window, device)
     both = rows[:, None, :, None, :, None] & cols[None, :, None, :, None, :]
     tiles, queries = len(rows) * len(cols), TILE * TILE
-    return (
-        both.reshape(tiles, 1, queries, -1)
-        .repeat_interleave(heads, 1)
-        .flatten(0, 1)[None]
-        .to(device)
-    )
+    return both.reshape(tiles, 1, queries, -1).expand(-1, heads, -1, -1).flatten(0, 1)[None]
 
 
 def _regions(x: Heads, window: int) -> Float[Tensor, " b tn k d"]:
@@ -105,7 +107,8 @@ def neighbourhood_attention(
     q = F.pad(q, (0, 0, 0, 0, 0, -w % TILE, 0, -h % TILE))
     ty, tx = q.shape[1] // TILE, q.shape[2] // TILE
     q = q.view(b, ty, TILE, tx, TILE, n, d).permute(0, 1, 3, 5, 2, 4, 6)
-    keys, values, mask = _regions(k, window), _regions(v, window), _mask(h, w, window, n, q.device)
+    keys, values = _regions(k, window), _regions(v, window)
+    mask = _made(_mask, h, w, window, n, device=q.device)
     if joint is not None:
         keys, values = (
             torch.cat([x, _regions(more, window)], 2)
@@ -123,11 +126,11 @@ def _window_mask(
     h: int, w: int, window: int, shift: int, device: torch.device
 ) -> Bool[Tensor, " n k k"]:
     """Return which tokens of a window are neighbours in the picture, not through the roll."""
-    side = torch.zeros(h, w, dtype=torch.long)
+    side = torch.zeros(h, w, dtype=torch.long, device=device)
     side[:shift] += 1
     side[:, :shift] += 2
     group = _windows(side.view(1, h, w, 1, 1), window).view(-1, window * window)
-    return (group[:, :, None] == group[:, None, :]).to(device)
+    return group[:, :, None] == group[:, None, :]
 
 
 def _windows(x: Tensor, window: int) -> Tensor:
@@ -150,7 +153,7 @@ def shifted_window_attention(
         torch.roll(F.pad(x, pad), (shift, shift), (1, 2)) for x in (q, k, v, inside, *(joint or ()))
     )
     h, w = q.shape[1:3]
-    mask = _window_mask(h, w, window, shift, q.device)
+    mask = _made(_window_mask, h, w, window, shift, device=q.device)
     if pad[5] or pad[7]:
         # A padded query may see everything: it is cut off, and an empty row is not a number.
         seen = _windows(inside, window).view(-1, 1, window * window)

@@ -27,6 +27,7 @@ from lavps_cli.models.hdit_layers import (
     TokenMerge,
     TokenSplit,
     TokenSplitWithoutSkip,
+    TransformerLayer,
     at_least_float,
     zeroed,
 )
@@ -154,6 +155,11 @@ class HDiT(nn.Module):
         for up, split, skip, pos in reversed(list(ways_up)):
             x = up(split(x, skip), pos, cond, seen)
         return at_least_float(self.patch_out(self.out_norm(x)).movedim(-1, -3))
+
+
+def layers(network: nn.Module) -> list[nn.Module]:
+    """Return the parts that are alike but for their weights, of which a network is made."""
+    return [layer for layer in network.modules() if isinstance(layer, TransformerLayer)]
 
 
 def lower(network: nn.Module, dtype: torch.dtype) -> None:

@@ -156,7 +156,12 @@ class AmortisedInference:
         return SIGMA_DATA * ratio * torch.rsqrt(ratio**2 + SIGMA_DATA**2)
 
     def _noise(self, t: Time, c: Context) -> Float[Tensor, " b"]:
-        return c_noise(noise_ratio(self.schedule, t)).float().to(c.x0.device).expand(len(c.x0))
+        return (
+            c_noise(noise_ratio(self.schedule, t))
+            .float()
+            .to(c.x0.device, non_blocking=True)
+            .expand(len(c.x0))
+        )
 
     def _backbone(self, picture: Image, noise_t: Tensor, cond: Tensor, c: Context) -> Tensor:
         backbone = self.network.backbone

@@ -44,14 +44,17 @@ def region_starts(length: int, window: int) -> tuple[list[int], int]:
     return [min(max(start, 0), length - region) for start in starts], region
 
 
-def axis_mask(length: int, window: int) -> Tensor:
+def axis_mask(length: int, window: int, device: torch.device | None = None) -> Tensor:
     """Return which keys of its region each query of each tile sees, (tiles, queries, keys).
 
     A window that would cross the border is moved inside. Queries beyond the last see what it does.
+    Made on the device by arithmetic alone: a compiler makes it where it is used.
     """
     starts, region = region_starts(length, window)
-    query = torch.arange(len(starts) * TILE).clamp_max(length - 1).view(-1, TILE, 1)
-    key = (torch.tensor(starts)[:, None] + torch.arange(region)).view(-1, 1, region)
+    place = torch.arange(len(starts) * TILE, device=device)
+    query = place.clamp_max(length - 1).view(-1, TILE, 1)
+    start = (place[::TILE] - window // 2).clamp(0, length - region)
+    key = (start[:, None] + torch.arange(region, device=device)).view(-1, 1, region)
     first = (query - window // 2).clamp(0, max(length - window, 0))
     return (key >= first) & (key < first + window)
 

@@ -45,7 +45,7 @@ class PreconditionedDenoiser:
     def __call__(self, xt: Image, t: Time) -> Image:
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         scale = input_scale(alpha, sigma, self.sigma_data)
-        noise = c_noise(noise_ratio(self.schedule, t)).to(xt).expand(len(xt))
+        noise = c_noise(noise_ratio(self.schedule, t)).to(xt, non_blocking=True).expand(len(xt))
         kind = xt.device.type
         with torch.autocast(kind, self.autocast, enabled=self.autocast is not None):
             raw = self.network(over(scale, xt) * xt, noise, **self._told(xt))

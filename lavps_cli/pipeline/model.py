@@ -14,7 +14,8 @@ from lavps_cli.core.denoiser import Denoiser
 from lavps_cli.core.precision import multiplies_bf16
 from lavps_cli.core.variational import InferenceModel
 from lavps_cli.errors import DeviceError, UsageError, WeightsError
-from lavps_cli.models.hdit import lower
+from lavps_cli.models.hdit import layers, lower
+from lavps_cli.models.replayed import replay
 from lavps_cli.models.tiled import TiledDenoiser
 from lavps_cli.models.trained import Trained
 from lavps_cli.options import parse_count
@@ -32,6 +33,9 @@ from lavps_cli.weights.starts import Starts, load_starts
 WHOLE_PIXELS = 2**19
 """A local network takes pictures up to this size at once."""
 LOCAL_TILE, LOCAL_OVERLAP = 512, 64
+COMPILE_PIXELS = 1 << 32
+"""On GPUs a network is compiled for a size once it has seen so many pixels of it, which takes about
+as long as compiling."""
 
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -67,8 +71,11 @@ class Weights:
     inference_folder: Path | None
     device: torch.device
     autocast: torch.dtype | None
-    compiled: bool = False
-    """Whether the networks are compiled, once for each size of batch and picture."""
+    compile_after: int | None = None
+    """Pixels that a network has seen in inputs of one size before it is compiled for them; 0
+    compiles at once, None never."""
+    replayed: bool = False
+    """Whether evaluations are recorded and played again, on CUDA devices."""
 
     @property
     def name(self) -> str:
@@ -123,8 +130,8 @@ class Weights:
             denoiser, plan = load_chain(self.inference_folder, denoiser)
         if self.autocast is not None and isinstance(denoiser, NetworkDenoiser):
             lower(denoiser.network, self.autocast)
-        if self.compiled and isinstance(denoiser, NetworkDenoiser | Trained):
-            compile_network(denoiser.network)
+        if isinstance(denoiser, NetworkDenoiser | Trained):
+            self._hasten(denoiser.network)
         return denoiser, plan
 
     @cached_property
@@ -143,9 +150,14 @@ class Weights:
             )
         if self.autocast is not None:
             lower(model.backbone, self.autocast)
-        if self.compiled:
-            compile_network(model.backbone)
+        self._hasten(model.backbone)
         return model
+
+    def _hasten(self, network: nn.Module) -> None:
+        if self.replayed:
+            replay(network, layers(network), self.compile_after)
+        elif self.compile_after == 0:
+            compile_network(network)
 
     def tiling(self, height: int, width: int, tile: int | None, overlap: int | None) -> Tiling:
         """Return how a picture of that size is cut; None chooses."""
@@ -193,8 +205,10 @@ def open_weights(compute: Compute, method: str = "lavps") -> Weights:
         elif isinstance(prior, FolderPrior):
             inference = beside_of(prior.folder, entry.inference)
     device = pick_device(compute.device)
-    compiled = compute.compile == "on" or (compute.compile == "auto" and device.type == "cuda")
-    return Weights(prior, inference, device, pick_dtype(compute.dtype, device), compiled)
+    after = {"on": 0, "off": None, "auto": COMPILE_PIXELS if device.type == "cuda" else None}
+    replayed = device.type == "cuda" and compute.compile != "off"
+    dtype = pick_dtype(compute.dtype, device)
+    return Weights(prior, inference, device, dtype, after[compute.compile], replayed)
 
 
 def _prior(compute: Compute, trained: catalog.WeightsKind | None) -> Prior:

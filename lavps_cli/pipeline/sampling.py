@@ -71,7 +71,7 @@ class _Safeguard:
     def add(self, step: Step) -> None:
         if step.accepted is not None:
             self.offered += 1
-            count = step.accepted.long().cpu()
+            count = step.accepted.long()  # On the device: nothing waits for it.
             self.accepted = count if self.accepted is None else self.accepted + count
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from lavps_cli.core.data_step import data_step
@@ -21,7 +22,7 @@ from lavps_cli.core.noise import Noise
 from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.schedule import ScheduleName, time_grid
 from lavps_cli.core.step import OnStep, Step, check_steps
-from lavps_cli.core.types import Image
+from lavps_cli.core.types import Image, PerImage
 from lavps_cli.core.variational import (
     Context,
     Coordinates,
@@ -134,12 +135,17 @@ def evaluations(options: LavpsOptions, warm: bool) -> tuple[int, int]:
     return nfe, nbe
 
 
-def told(start: Start) -> list[bool] | None:
-    """Return which images took the predicted start, None where none was offered.
+def told(start: Start, options: LavpsOptions) -> list[bool] | None:
+    """Return which images took the predicted start, None where none was offered or nothing differs.
 
-    The only number in a step that the host waits for: gradient steps hang on it.
+    The only thing in a step that the host waits for, and only where the steps that follow hang on
+    it.
     """
-    return None if start.accepted is None else start.accepted.tolist()
+    if start.accepted is None:
+        return None
+    differs = options.grad_steps_end < options.grad_steps_start or options.settle > 0
+    accepted: list[bool] | None = start.accepted.tolist() if differs else None
+    return accepted
 
 
 def num_grad_steps(
@@ -162,7 +168,7 @@ def all_move(num_grad: int | Sequence[int]) -> bool:
     return (num_grad if isinstance(num_grad, int) else min(num_grad)) > 0
 
 
-def rate(options: LavpsOptions, accepted: Sequence[bool] | None) -> float | list[float]:
+def rate(options: LavpsOptions, accepted: Bool[Tensor, " b"] | None) -> float | PerImage:
     """Return eta, by image; the paper's is the same for both starts.
 
     Adam's steps have the size of eta whatever the gradient: with the rate that suits the zero-shot
@@ -170,7 +176,7 @@ def rate(options: LavpsOptions, accepted: Sequence[bool] | None) -> float | list
     """
     if accepted is None:
         return options.lr
-    return [options.lr_end if each else options.lr for each in accepted]
+    return torch.where(accepted, options.lr_end, options.lr)
 
 
 def descend(
@@ -249,7 +255,7 @@ def lavps(
             start = initialise(  # lines 8-16
                 c, denoiser, inference if late else None, noise, compared
             )
-            accepted, taken = told(start), start.accepted
+            accepted, taken = told(start, options), start.accepted
             if accepted is not None:
                 runs = [run + 1 if each else 0 for run, each in zip(runs, accepted, strict=True)]
             num_grad = num_grad_steps(options, late, accepted)
@@ -259,7 +265,7 @@ def lavps(
                 start = replace(start, xs=None, x0=None)
             q = refine(  # lines 17-19
                 start.q, c, denoiser, noise,
-                num_steps=num_grad, lr=rate(options, accepted), coordinates=options.coordinates,
+                num_steps=num_grad, lr=rate(options, taken), coordinates=options.coordinates,
             )  # fmt: skip
             xs, x0 = descend(start, q, num_grad, c, denoiser, options, noise)  # lines 20-21
             del c, start, q

@@ -178,7 +178,7 @@ def test_every_image_may_have_its_own_rate() -> None:
     c = problem(2)
     noise = Noise([0, 1], CPU)
     both = refine(
-        c.bridge, c, GAUSSIAN, noise, num_steps=4, lr=[0.1, 0.01],
+        c.bridge, c, GAUSSIAN, noise, num_steps=4, lr=torch.tensor([0.1, 0.01]),
         coordinates="whitened",
     )  # fmt: skip
     for i, lr in enumerate((0.1, 0.01)):

@@ -242,7 +242,8 @@ def test_settled_images_save_evaluations_and_change_nothing(settle: int) -> None
         num_steps=10, grad_steps_start=1, grad_steps_end=0, switch_ratio=0.4, settle=settle
     )
     x, _, denoiser = run(options, Always())
-    assert torch.equal(x, run(replace(options, settle=0), Always())[0])
+    compared = run(replace(options, settle=0), Always())[0]
+    torch.testing.assert_close(x, compared, rtol=0, atol=1e-14)  # Of a smaller batch.
     early, late = 3, 5
     assert denoiser.nfe == 1 + 2 * early + late + settle
     assert evaluations(options, warm=True) == (denoiser.nfe + late, early)

@@ -65,7 +65,7 @@ def test_the_safeguards_answer_alone_is_read(
 ) -> None:
     read: list[bool] = []
 
-    def told(start: Start) -> list[bool] | None:
+    def told(start: Start, options: LavpsOptions) -> list[bool] | None:
         read.append(start.accepted is not None)
         return answer if read[-1] else None
 
@@ -73,3 +73,9 @@ def test_the_safeguards_answer_alone_is_read(
     monkeypatch.setattr(module, "check_steps", lambda finite, first: None)
     run(LavpsOptions(num_steps=7, switch_ratio=0.4, grad_steps_end=grad_steps_end), predicted=True)
     assert read == [False, False, True, True, True]
+
+
+def test_no_answer_is_read_where_the_same_steps_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "check_steps", lambda finite, first: None)
+    options = LavpsOptions(num_steps=7, switch_ratio=0.4, grad_steps_start=1, grad_steps_end=3)
+    assert run(options, predicted=True).shape == (2, 3, 4, 4)

@@ -37,15 +37,14 @@ class Pooled(Noise):
     """All images from one generator: fast where nobody asks for a single image again."""
 
     def __init__(self, count: int, seed: int) -> None:
-        super().__init__([seed], CPU)
-        self._count = count
+        super().__init__([], CPU)
+        self._count, self._generator = count, torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
         return self._count
 
     def normal(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-        (generator,) = self._generators
-        return torch.randn(self._count, *shape, generator=generator, dtype=dtype)
+        return torch.randn(self._count, *shape, generator=self._generator, dtype=dtype)
 
     def some_like(self, x: Tensor, rows: Sequence[bool]) -> Tensor:
         return self.normal_like(x) * torch.tensor(rows).view(-1, 1, 1, 1)

@@ -52,14 +52,14 @@ class Pooled(Noise):
     """All images from one generator: fast where nobody asks for a single image again."""
 
     def __init__(self, count: int) -> None:
-        super().__init__([0], CPU)
-        self._count = count
+        super().__init__([], CPU)
+        self._count, self._generator = count, torch.Generator().manual_seed(0)
 
     def __len__(self) -> int:
         return self._count
 
     def normal(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.randn(self._count, *shape, generator=self._generators[0], dtype=dtype)
+        return torch.randn(self._count, *shape, generator=self._generator, dtype=dtype)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
