@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lavps_cli.core.noise import Noise
-from lavps_cli.core.schedule import Schedule, over, transition
+from lavps_cli.core.schedule import Schedule, of_times, over, transition
 from lavps_cli.core.types import Image, PerImage, Time
 
 
@@ -48,11 +48,19 @@ def forward_kernel(schedule: Schedule, xs: Image, s: Time, t: Time) -> DiagonalG
     return DiagonalGaussian(over(alpha_ts, xs) * xs, over(sigma_ts**2, xs).expand_as(xs))
 
 
+@of_times
 def bridge_weights(schedule: Schedule, s: Time, t: Time) -> tuple[Time, Time]:
     """Return the coefficients of x0 and xt in the mean of q_{s|0,t}."""
     alpha_ts, sigma_ts = transition(schedule, s, t)
     var_t = schedule.sigma(t) ** 2
     return schedule.alpha(s) * sigma_ts**2 / var_t, alpha_ts * schedule.sigma(s) ** 2 / var_t
+
+
+@of_times
+def bridge_variance(schedule: Schedule, s: Time, t: Time) -> Time:
+    """Return the variance of q_{s|0,t}."""
+    _, sigma_ts = transition(schedule, s, t)
+    return (sigma_ts * schedule.sigma(s) / schedule.sigma(t)) ** 2
 
 
 def bridge(schedule: Schedule, x0: Image, xt: Image, s: Time, t: Time) -> DiagonalGaussian:
@@ -63,9 +71,7 @@ def bridge(schedule: Schedule, x0: Image, xt: Image, s: Time, t: Time) -> Diagon
     """
     on_x0, on_xt = bridge_weights(schedule, s, t)
     mu = over(on_x0, x0) * x0 + over(on_xt, xt) * xt
-    _, sigma_ts = transition(schedule, s, t)
-    rho = over((sigma_ts * schedule.sigma(s) / schedule.sigma(t)) ** 2, mu).expand_as(mu)
-    return DiagonalGaussian(mu, rho)
+    return DiagonalGaussian(mu, over(bridge_variance(schedule, s, t), mu).expand_as(mu))
 
 
 def bridge_between(

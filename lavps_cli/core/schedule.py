@@ -1,7 +1,9 @@
 """Noise schedules (Section 2.1): alpha_t, sigma_t, and the transition between two times."""
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from functools import lru_cache, wraps
+from typing import Literal, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -110,6 +112,39 @@ def ratio_grid(num_steps: int, power: float = 1.0) -> Float[Tensor, " k"]:
     return torch.cat([noise_ratio(vp, times), torch.zeros(1, dtype=torch.float64)])
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def of_times(function: Callable[P, R]) -> Callable[P, R]:
+    """Have a function of a schedule, numbers and single times remember what it returned last.
+
+    A sampler asks for the same dozen coefficients several times a step. By themselves they cost
+    nothing, but a GPU would be waiting for them: 400 operations on the host a step.
+    """
+
+    @lru_cache(maxsize=256)
+    def kept(schedule: Schedule, *values: float) -> R:
+        return function(schedule, *(torch.tensor(v, dtype=torch.float64) for v in values))  # type: ignore[call-arg, arg-type]
+
+    @wraps(function)
+    def found(*args: P.args, **kwargs: P.kwargs) -> R:
+        schedule, *times = args
+        if kwargs or not isinstance(schedule, Hashable) or not all(map(_is_single, times)):
+            return function(*args, **kwargs)
+        return kept(schedule, *map(float, times))  # type: ignore[arg-type]
+
+    return found
+
+
+def _is_single(t: object) -> bool:
+    return (
+        isinstance(t, Tensor) and t.ndim == 0 and t.dtype == torch.float64
+        and t.device.type == "cpu" and not t.requires_grad
+    )  # fmt: skip
+
+
+@of_times
 def transition(schedule: Schedule, s: Time, t: Time) -> tuple[Time, Time]:
     """Return alpha_{t|s} and sigma_{t|s} of equation (1), for s < t."""
     alpha_ts = schedule.alpha(t) / schedule.alpha(s)
@@ -123,6 +158,7 @@ def over(coefficient: Time, x: Images) -> Tensor:
     return coefficient.to(x.device, x.dtype, non_blocking=True)[..., None, None, None]
 
 
+@of_times
 def noise_ratio(schedule: Schedule, t: Time) -> Time:
     """Return sigma_t / alpha_t, infinite where alpha_t = 0."""
     return schedule.sigma(t) / schedule.alpha(t)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lavps_cli.core.schedule import Schedule, noise_ratio, over
+from lavps_cli.core.schedule import Schedule, noise_ratio, of_times, over
 from lavps_cli.core.types import Image, Time
 from lavps_cli.models.hdit import HDiT
 
@@ -25,6 +25,15 @@ def c_noise(ratio: Time) -> Time:
 def input_scale(alpha: Time, sigma: Time, sigma_data: float = SIGMA_DATA) -> Time:
     """Return the factor that brings x_t to unit variance for data of that deviation."""
     return torch.rsqrt(sigma**2 + sigma_data**2 * alpha**2)
+
+
+@of_times
+def coefficients(schedule: Schedule, t: Time, sigma_data: Time) -> tuple[Time, Time, Time, Time]:
+    """Return the factors of x_t inside, the noise level, and the factors of x_t and the output."""
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    scale = torch.rsqrt(sigma**2 + sigma_data**2 * alpha**2)
+    level = c_noise(noise_ratio(schedule, t))
+    return scale, level, sigma_data**2 * alpha * scale**2, sigma * sigma_data * scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +52,12 @@ class PreconditionedDenoiser:
     """Deviation of pictures that the network was trained with."""
 
     def __call__(self, xt: Image, t: Time) -> Image:
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        scale = input_scale(alpha, sigma, self.sigma_data)
-        noise = c_noise(noise_ratio(self.schedule, t)).to(xt, non_blocking=True).expand(len(xt))
+        of_data = torch.tensor(self.sigma_data, dtype=torch.float64)
+        scale, level, skip, out = coefficients(self.schedule, t, of_data)
+        noise = level.to(xt, non_blocking=True).expand(len(xt))
         kind = xt.device.type
         with torch.autocast(kind, self.autocast, enabled=self.autocast is not None):
             raw = self.network(over(scale, xt) * xt, noise, **self._told(xt))
-        skip = self.sigma_data**2 * alpha * scale**2
-        out = sigma * self.sigma_data * scale
         return over(skip, xt) * xt + over(out, xt) * raw.to(xt.dtype)
 
     def _told(self, xt: Image) -> dict[str, Tensor]:

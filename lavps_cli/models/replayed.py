@@ -41,12 +41,12 @@ def replay(network: nn.Module, blocks: list[nn.Module], compile_after: int | Non
     network.forward = _Replaying(network.forward, compile_after)
 
 
+@dataclass(eq=False)
 class _Memory:
     """What the graphs of a device share, and how often one of them was played."""
 
-    def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
-        self.turn = 0
+    pool: Any
+    turn: int = 0
 
 
 _memories: dict[torch.device, _Memory] = {}
@@ -58,9 +58,9 @@ class _Recorded:
 
     memory: _Memory
     inputs: list[Tensor]
-    forward: torch.cuda.CUDAGraph
+    forward: Callable[[], None]
     output: Tensor
-    backward: torch.cuda.CUDAGraph | None = None
+    backward: Callable[[], None] | None = None
     of_output: Tensor | None = None
     of_input: Tensor | None = None
 
@@ -68,7 +68,7 @@ class _Recorded:
         """Leave the result in `output`, and what the gradient needs in memory; return the turn."""
         for place, x in zip(self.inputs, inputs, strict=True):
             place.copy_(x)
-        self.forward.replay()
+        self.forward()
         self.memory.turn += 1
         return self.memory.turn
 
@@ -78,7 +78,7 @@ class _Recorded:
         assert self.of_output is not None
         assert self.of_input is not None
         self.of_output.copy_(g)
-        self.backward.replay()
+        self.backward()
         self.memory.turn += 1
         return self.of_input.clone()
 
@@ -112,7 +112,7 @@ class _Replaying:
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         beside = [*args, *kwargs.values()]
         others = [each for each in beside if isinstance(each, Tensor)]
-        if not x.is_cuda or len(others) + beside.count(None) < len(beside):
+        if not _is_recordable(x) or len(others) + beside.count(None) < len(beside):
             with self._stance(compiled=self._compile_after == 0):
                 return self._forward(x, *args, **kwargs)
         slope = torch.is_grad_enabled() and x.requires_grad
@@ -144,6 +144,10 @@ class _Replaying:
         if compiled or self._compile_after is None:
             return nullcontext()
         return torch.compiler.set_stance("force_eager")
+
+
+def _is_recordable(x: Tensor) -> bool:
+    return x.is_cuda
 
 
 def _kind(x: Tensor | None) -> Hashable:
@@ -186,7 +190,9 @@ def _record(
             torch.autograd.grad(out, place, of_output)
         del out
     here.wait_stream(aside)
-    memory = _memories.setdefault(x.device, _Memory())
+    if x.device not in _memories:
+        _memories[x.device] = _Memory(torch.cuda.graph_pool_handle())
+    memory = _memories[x.device]
     graphs = [torch.cuda.CUDAGraph() for _ in range(1 + slope)]
     # Other threads decode and write meanwhile.
     how: Any = {"pool": memory.pool, "capture_error_mode": "thread_local"}
@@ -201,5 +207,7 @@ def _record(
         torch.cuda.synchronize(x.device)
         return None
     memory.turn += 1
-    backward = graphs[1] if slope else None
-    return _Recorded(memory, places, graphs[0], out.detach(), backward, of_output, of_input)
+    backward = graphs[1].replay if slope else None
+    return _Recorded(
+        memory, places, graphs[0].replay, out.detach(), backward, of_output, of_input
+    )  # fmt: skip

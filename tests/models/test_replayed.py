@@ -1,0 +1,191 @@
+"""Recorded evaluations: values and slopes of the network itself, whatever was played between."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lavps_cli.models import replayed
+from lavps_cli.models.replayed import replay
+
+CPU = torch.device("cpu")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+class Network(nn.Module):
+    """A small network with a condition beside the pictures."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.GELU(), nn.Conv2d(8, 3, 1))
+        draw = torch.Generator().manual_seed(seed)
+        for weight in self.parameters():
+            weight.data = torch.randn(weight.shape, generator=draw)
+        self.requires_grad_(False)
+        self.calls = 0
+
+    def forward(self, x: Tensor, level: Tensor, cond: Tensor | None = None) -> Tensor:
+        self.calls += 1
+        out: Tensor = self.layer(x) * level[:, None, None, None]
+        return out if cond is None else out + cond[:, None, None, None]
+
+
+MEMORY = replayed._Memory(None)
+SHARED: dict[str, Tensor] = {}
+"""Stands for the memory that all graphs share."""
+
+
+def recorded(
+    forward: Callable[..., Tensor], x: Tensor, args: Any, kwargs: Any, slope: bool
+) -> replayed._Recorded:
+    """Return graphs as `_record` does, whose memory other graphs overwrite, as a GPU's would."""
+    places = [each.detach().clone() for each in (x, *args, *kwargs.values())]
+    places[0].requires_grad_(slope)
+    output, of_output, of_input = (torch.zeros_like(x) for _ in range(3))
+
+    def run() -> None:
+        with torch.enable_grad():
+            named = dict(zip(kwargs, places[1 + len(args) :], strict=True))
+            out = forward(*places[: 1 + len(args)], **named)
+        SHARED.update(out=out, x=places[0])
+        output.copy_(out.detach())
+
+    def back() -> None:
+        out, place = SHARED["out"], SHARED["x"]
+        of_input.copy_(torch.autograd.grad(out, place, of_output, retain_graph=True)[0])
+
+    return replayed._Recorded(
+        MEMORY, [place.detach() for place in places], run, output,
+        back if slope else None, of_output, of_input,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recording that needs no device."""
+    monkeypatch.setattr(replayed, "_record", recorded)
+    monkeypatch.setattr(replayed, "_is_recordable", lambda x: True)
+
+
+def value_and_slope(network: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> list[Tensor]:
+    x = x.clone().requires_grad_()
+    out = network(x, *args, **kwargs)
+    (slope,) = torch.autograd.grad(out.square().sum(), x)
+    return [out.detach(), slope]
+
+
+def picture(seed: int, side: int = 8, device: torch.device = CPU) -> Tensor:
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(seed)).to(device)
+
+
+def check(device: torch.device, tolerance: float) -> None:
+    plain, ours = Network().to(device), Network().to(device)
+    replay(ours, [], None)
+    for seed in range(8):
+        for side in (8, 12):
+            x, level = picture(seed, side, device), torch.full((2,), 0.3 + seed, device=device)
+            for cond in (None, torch.full((2,), float(seed), device=device)):
+                found = value_and_slope(ours, x, level, cond=cond)
+                for ours_, theirs in zip(
+                    found, value_and_slope(plain, x, level, cond=cond), strict=True
+                ):
+                    torch.testing.assert_close(ours_, theirs, rtol=tolerance, atol=tolerance)
+                with torch.no_grad():
+                    torch.testing.assert_close(
+                        ours(x, level), plain(x, level), rtol=tolerance, atol=tolerance
+                    )
+    assert ours.calls < plain.calls / 2
+
+
+def check_between(device: torch.device, tolerance: float) -> None:
+    """Slopes are right though other evaluations were played before they were asked for."""
+    plain, ours, other = Network().to(device), Network().to(device), Network(1).to(device)
+    replay(ours, [], None)
+    replay(other, [], None)
+    level = torch.ones(2, device=device)
+    for seed in range(6):
+        xs = [picture(seed + 10 * i, device=device).requires_grad_() for i in range(3)]
+        outs = [ours(x, level) for x in xs]
+        value_and_slope(other, xs[0].detach(), level)
+        for x, out in zip(xs, outs, strict=True):
+            (slope,) = torch.autograd.grad(out.square().sum(), x)
+            _, expected = value_and_slope(plain, x.detach(), level)
+            torch.testing.assert_close(slope, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.usefixtures("pretended")
+def test_values_and_slopes_are_the_networks_own() -> None:
+    # The stand-in runs the network at each replay: only how often is told by a GPU.
+    plain, ours = Network(), Network()
+    replay(ours, [], None)
+    for seed in range(6):
+        x, level = picture(seed), torch.full((2,), 1.0 + seed)
+        found, expected = (value_and_slope(n, x, level) for n in (ours, plain))
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.usefixtures("pretended")
+def test_slopes_survive_what_is_played_between() -> None:
+    check_between(CPU, 1e-6)
+
+
+@pytest.mark.usefixtures("pretended")
+def test_what_cannot_be_recorded_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Tensor] = []
+    monkeypatch.setattr(replayed, "_record", lambda forward, x, *rest: tried.append(x))
+    plain, ours = Network(), Network()
+    replay(ours, [], None)
+    for seed in range(6):
+        x, level = picture(seed), torch.ones(2)
+        assert torch.equal(ours(x, level), plain(x, level))
+    assert len(tried) == 1
+
+
+@pytest.mark.usefixtures("pretended")
+def test_few_graphs_are_kept() -> None:
+    ours = Network()
+    replay(ours, [], None)
+    for side in range(4, 4 + 2 * replayed.MOST_GRAPHS):
+        for seed in range(4):
+            ours(picture(seed, side), torch.ones(2))
+    assert len(ours.forward._graphs) == replayed.MOST_GRAPHS
+
+
+@pytest.mark.usefixtures("pretended")
+def test_it_is_compiled_after_so_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    stances: list[str] = []
+    eager = torch.compiler.set_stance
+
+    def stance(name: str) -> Any:
+        stances.append(name)
+        return eager(name)
+
+    monkeypatch.setattr(torch.compiler, "set_stance", stance)
+    ours, x, level = Network(), picture(0), torch.ones(2)
+    replay(ours, [], 5 * x[:, 0].numel())
+    for _ in range(5):
+        ours(x, level)
+    assert stances == ["force_eager"] * 5
+    ours(x, level)
+    assert stances == ["force_eager"] * 5
+
+
+def test_without_a_cuda_device_nothing_changes() -> None:
+    plain, ours, x, level = Network(), Network(), picture(0), torch.ones(2)
+    replay(ours, [], None)
+    for _ in range(5):
+        assert torch.equal(ours(x, level), plain(x, level))
+    assert ours.calls == 5
+
+
+@needs_cuda
+def test_on_a_gpu_values_and_slopes_are_the_networks_own() -> None:
+    check(torch.device("cuda"), 1e-4)
+
+
+@needs_cuda
+def test_on_a_gpu_slopes_survive_what_is_played_between() -> None:
+    check_between(torch.device("cuda"), 1e-4)
