@@ -246,7 +246,7 @@ SAMPLERS: dict[str, Sampler] = {
         summary="a denoiser trained on pairs (InvFusion, Palette), along its probability flow",
         # Heun's steps and the ratios of EDM leave noise at few evaluations (benchmarks/RESULTS.md).
         presets=_steps(6, 12, 50, solver="euler", ratio_max=20.0, ratio_min=0.1),
-        steps=(3, 6, 12, 25, 50, 100),
+        steps=(1, 2, 3, 6, 12, 25, 50, 100),
     ),
     "latino": Sampler(
         function="lavps_cli.samplers.latino:latino",

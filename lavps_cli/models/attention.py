@@ -53,7 +53,9 @@ def _masked_attention(
 
 def _made(mask: Callable[..., Tensor], *args: Any, device: torch.device) -> Tensor:
     """Return a mask, a kept one unless kernels are recorded, which outlive what is kept."""
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if torch.compiler.is_compiling() or (
+        device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    ):
         mask = cast(Any, mask).__wrapped__
     return mask(*args, device)
 

@@ -6,6 +6,8 @@ of the gradient too, and played again from then on. All graphs share their memor
 of pictures, the largest counts.
 """
 
+import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
@@ -35,6 +37,9 @@ def replay(network: nn.Module, blocks: list[nn.Module], compile_after: int | Non
             compiled for it; 0 compiles at once, None never.
     """
     if compile_after is not None:
+        # The kept masks of attention depend on sizes alone; tracing through the cache is right.
+        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
         torch._dynamo.config.cache_size_limit = MOST_COMPILED
         for block in blocks:
             block.compile(dynamic=False)
@@ -125,7 +130,13 @@ class _Replaying:
             if recorded is None and (calls <= WARM_CALLS or (key, compiled) in self._graphs):
                 return self._forward(x, *args, **kwargs)
             if recorded is None:
-                recorded = _record(self._forward, x, args, kwargs, slope)
+                try:
+                    recorded = _record(self._forward, x, args, kwargs, slope)
+                except RuntimeError as error:
+                    if not compiled or after == 0 or isinstance(error, torch.OutOfMemoryError):
+                        raise
+                    self._compile_after = sys.maxsize  # Nobody asked for it: it goes on without.
+                    return self(x, *args, **kwargs)
                 self._graphs.pop((key, False), None)
                 self._graphs[key, compiled] = recorded
                 if len(self._graphs) > MOST_GRAPHS:

@@ -34,8 +34,8 @@ WHOLE_PIXELS = 2**19
 """A local network takes pictures up to this size at once."""
 LOCAL_TILE, LOCAL_OVERLAP = 512, 64
 COMPILE_PIXELS = 1 << 32
-"""On GPUs a network is compiled for a size once it has seen so many pixels of it, which takes about
-as long as compiling."""
+"""On GPUs a network is compiled for a size once it has seen so many pixels of it, which are 65 536
+evaluations of 256x256. On an H200 that takes 65 to 105 s, and as many again pay it back."""
 
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 

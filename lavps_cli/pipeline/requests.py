@@ -80,7 +80,7 @@ class Compute:
     tile: str = "auto"
     overlap: int | None = None
     batch_size: str = "auto"
-    compile: SwitchName = "off"
+    compile: SwitchName = "auto"
     threads: str = "auto"
     max_pixels: str = "200M"
 

@@ -17,6 +17,7 @@ from lavps_cli.core.types import Image
 from lavps_cli.core.variational import Context, InferenceModel
 from lavps_cli.errors import UsageError
 from lavps_cli.models.trained import Trained
+from lavps_cli.operators.placed import on_device
 from lavps_cli.options import parse_settings
 from lavps_cli.pipeline.coarse import FACTOR, guided, reduced
 from lavps_cli.pipeline.model import Model
@@ -201,6 +202,7 @@ def draw(
         nfe, nbe = before.nfe / FACTOR**2, before.nbe / FACTOR**2
         likelihood = guided(likelihood, before.x)
     y = likelihood.y.expand(batch, *likelihood.y.shape[1:])
+    likelihood = replace(likelihood, y=y, A=on_device(likelihood.A, y.device))
     denoiser = CountedDenoiser(_denoiser(model, method, likelihood), batch)
     noise = Noise(seeds, y.device)
     if begun is not None:
@@ -227,7 +229,7 @@ def draw(
         extra["begun"] = begun.step
     x = catalog.resolve(entry.function)(
         denoiser,
-        replace(likelihood, y=y),
+        likelihood,
         options,
         shape=(batch, *shape),
         noise=noise,

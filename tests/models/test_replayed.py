@@ -1,5 +1,7 @@
 """Recorded evaluations: values and slopes of the network itself, whatever was played between."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -171,6 +173,62 @@ def test_it_is_compiled_after_so_many_pixels(monkeypatch: pytest.MonkeyPatch) ->
     assert stances == ["force_eager"] * 5
     ours(x, level)
     assert stances == ["force_eager"] * 5
+
+
+@pytest.mark.usefixtures("pretended")
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no compiler"), torch.OutOfMemoryError("no memory")]
+)
+def test_where_compiling_fails_unasked_it_goes_on_without(
+    monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    plain, ours, x, level = Network(), Network(), picture(0), torch.ones(2)
+    replay(ours, [], 5 * x[:, 0].numel())
+
+    def record(*args: Any) -> replayed._Recorded:
+        if ours.forward._calls[next(iter(ours.forward._calls))] == 6:
+            raise error
+        return recorded(*args)
+
+    monkeypatch.setattr(replayed, "_record", record)
+    for call in range(1, 9):
+        if call == 6 and isinstance(error, torch.OutOfMemoryError):
+            with pytest.raises(torch.OutOfMemoryError):
+                ours(x, level)
+            return
+        assert torch.equal(ours(x, level), plain(x, level))
+
+
+COMPILED = """
+import sys, torch
+from lavps_cli.models.hdit import HDiT, HDiTConfig, layers
+from lavps_cli.models.hdit_layers import LevelConfig
+level = LevelConfig(
+    depth=2, width=32, d_ff=64, d_head=32, attention=sys.argv[1], window=3
+)
+network = HDiT(HDiTConfig(levels=(level,), mapping_width=32, mapping_d_ff=32))
+for weight in network.parameters():
+    if weight.ndim > 1:
+        torch.nn.init.normal_(weight, std=0.1)
+network.requires_grad_(False)
+x, noise, found = torch.randn(2, 3, 40, 40, requires_grad=True), torch.zeros(2), []
+for _ in range(2):
+    out = network(x, noise)
+    found.append((out.detach(), *torch.autograd.grad(out.square().sum(), x)))
+    for layer in layers(network):
+        layer.compile(dynamic=False, fullgraph=True, backend="eager")
+for one, other in zip(*found):
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+"""
+
+
+@pytest.mark.parametrize("attention", ["neighbourhood", "shifted_window", "global"])
+def test_a_layer_compiles_as_one_graph(attention: str) -> None:
+    # In a process of its own: the compiler cannot see through what checks annotations here.
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED, attention], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_a_cuda_device_nothing_changes() -> None:

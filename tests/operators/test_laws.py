@@ -1,7 +1,7 @@
 """What every operator owes: linearity, adjoint, inverses, and independence of the batch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from lavps_cli.operators.inpainting import GuidedInpainting, Inpainting, pixel_m
 from lavps_cli.operators.jpeg import JpegCoefficients
 from lavps_cli.operators.kernels import gaussian_kernel, line_kernel, motion_kernel
 from lavps_cli.operators.masked import Masked
+from lavps_cli.operators.placed import on_device
 from lavps_cli.operators.super_resolution import SuperResolution
 
 BOUNDARIES = ("circular", "reflect", "replicate", "valid")
@@ -233,3 +234,22 @@ def test_singular_vectors_are_those_of_the_operator(case: Case) -> None:
     torch.testing.assert_close(A(flat), A(x), atol=2e-3, rtol=1e-5)  # Weak frequencies are left.
     unseen = A.spectral(lambda s: (s == 0).to(s), flat)
     torch.testing.assert_close(unseen, torch.zeros_like(unseen))
+
+
+def tensors(operator: object) -> list[Tensor]:
+    """Return the parameters of an operator and of its parts."""
+    if isinstance(operator, Tensor):
+        return [operator]
+    of_parts = vars(operator).values() if is_dataclass(operator) else ()
+    return [each for part in of_parts for each in tensors(part)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_it_goes_to_the_device_of_the_pictures_as_a_whole(case: Case) -> None:
+    operator, elsewhere = case.operator(ALL), torch.device("meta")
+    placed = on_device(operator, elsewhere)
+    if not isinstance(operator, JpegCoefficients):
+        assert all(each.device == elsewhere for each in tensors(placed))
+    assert [each.shape for each in tensors(placed)] == [each.shape for each in tensors(operator)]
+    x = case.x(3)
+    assert torch.equal(on_device(operator, x.device)(x), operator(x))

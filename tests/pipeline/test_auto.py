@@ -23,6 +23,7 @@ from lavps_cli.pipeline.auto import (
     usable_methods,
 )
 from lavps_cli.pipeline.benchmark import Benchmark
+from lavps_cli.pipeline.contenders import methods_of
 from lavps_cli.pipeline.degradation import Degradation
 from lavps_cli.pipeline.masks import draw_mask
 from lavps_cli.pipeline.model import open_weights
@@ -156,3 +157,16 @@ def test_methods_that_need_singular_vectors(
     assert ("ddrm" in found) == there
     assert {"lavps", "mgdm", "dps"} <= set(found)
     assert "aps" not in found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pass_or_two_are_there_for_little_time_and_more_for_more(kind: TaskName) -> None:
+    weights = open_weights(Compute(model="ffhq-64", device="cpu"), "lavps")
+    bundled, usable = read_curves(BUNDLED), methods_of(weights)
+    assert bundled is not None
+    short, there = best_point(bundled, kind, usable, 2.0)
+    assert there
+    assert short.evaluations <= 2
+    long, _ = best_point(bundled, kind, usable, 1e4)
+    assert long.value < 0.7 * short.value
+    assert catalog.sampler(long.method).trained is None
