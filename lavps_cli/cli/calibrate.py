@@ -95,9 +95,7 @@ def calibrate_speedup(
         int,
         option(COMPUTE, "--batch-size", min=1, help="Images restored at once, sharing the time."),
     ] = 1,
-    compile_networks: Annotated[
-        catalog.SwitchName, option(COMPUTE, "--compile", help="auto: on CUDA. Pays in long runs.")
-    ] = "off",
+    compile_networks: params.Compile = "auto",
     offline: params.Offline = False,
     max_time: Annotated[
         str | None,

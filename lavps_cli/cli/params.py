@@ -189,6 +189,14 @@ Device = Annotated[
 Dtype = Annotated[
     catalog.DtypeName, option(COMPUTE, "--dtype", help="auto: bf16 where it is fast, else fp32.")
 ]
+Compile = Annotated[
+    catalog.SwitchName,
+    option(
+        COMPUTE,
+        "--compile",
+        help="auto: on CUDA networks are recorded, and compiled once they are used long.",
+    ),
+]
 Tile = Annotated[
     str,
     option(COMPUTE, "--tile", metavar="auto|N|0", help="Side of windows; 0: the whole picture."),
