@@ -12,6 +12,7 @@ from lavps_cli.images.picture import Picture
 from lavps_cli.images.writing import encode_deep
 from lavps_cli.operators.blur import Blur
 from lavps_cli.operators.kernels import line_kernel
+from lavps_cli.pipeline import blind
 from lavps_cli.pipeline.kernels import read_kernel
 from lavps_cli.pipeline.problem import observation
 from lavps_cli.pipeline.requests import Problem
@@ -129,6 +130,24 @@ def test_doubt_is_what_the_halves_make_different() -> None:
     here[3, 1:5], there[6, 4:8] = 0.25, 0.25
     assert float(apart_of(here, there).abs().max()) < 1e-6
     assert float(apart_of(here, here.T).abs().sum()) == pytest.approx(1.5)
+
+
+def test_one_noise_level_serves_the_kernel_and_the_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    levels = iter((0.03, 0.2))
+    real = blind.estimate_kernel
+
+    def watched(y: Image, size: int, sigma_y: float) -> Estimate:
+        told.append(sigma_y)
+        return real(y, size, sigma_y)
+
+    monkeypatch.setattr("lavps_cli.pipeline.problem.estimate_noise", lambda x, mask: next(levels))
+    monkeypatch.setattr(blind, "estimate_kernel", watched)
+    problem = Problem(kernel=str(SIZE), blind=True)
+    seen = observation(Picture(blurred().expand(1, 3, -1, -1)), "a.png", problem, None)
+    assert told == [0.03]
+    assert seen.sigma_y == pytest.approx((0.03**2 + seen.degradation.doubt**2) ** 0.5)
+    assert next(levels) == 0.2
 
 
 def test_noise_that_is_assumed_grows_by_the_doubt() -> None:

@@ -128,7 +128,13 @@ def observation(
         if picture.jpeg is not None and problem.jpeg_quality is not None:
             warnings.append(f"{name} is a JPEG: its own tables are used, not --jpeg-quality.")
         return jpeg_observation(picture, name, problem.jpeg_quality, tuple(warnings))
-    degradation = _restorable(picture, name, problem, task, recorded, warnings)
+    mask = _mask(picture, name, problem, recorded, warnings) if has_holes(task) else None
+    sigma_y, peak, source = _noise(picture, problem, record, mask)
+    if problem.blind:
+        level = sigma_y if peak is None else shot_noise(picture.pixels, Denoising(), peak)
+        degradation = _blindly(picture, name, problem, recorded, level, warnings)
+    else:
+        degradation = _restorable(picture, name, problem, task, recorded, mask, warnings)
     top, left = degradation.margin
     visible = (height * degradation.scale, width * degradation.scale)
     y: Image = solid_colours(picture.pixels, picture.alpha)
@@ -139,7 +145,6 @@ def observation(
     if degradation.mask is not None:
         y = degradation.mask.values * y
     A = clipping_of(degradation.gain, y) if task == "declip" else degradation.operator()
-    sigma_y, peak, source = _noise(picture, problem, record, degradation)
     if peak is not None:
         sigma_y = shot_noise(y, A, peak)
     return Observation(
@@ -180,19 +185,28 @@ def jpeg_observation(
     )
 
 
+def _blindly(
+    picture: Picture,
+    name: str,
+    problem: Problem,
+    record: Record | None,
+    sigma_y: float,
+    warnings: list[str],
+) -> Degradation:
+    found, doubt = blind_kernel(picture, name, problem, sigma_y, warnings)
+    boundary = boundary_of(problem, record, "valid")
+    return Degradation(task="deblur", kernel=found, boundary=boundary, doubt=doubt)
+
+
 def _restorable(
     picture: Picture,
     name: str,
     problem: Problem,
     task: TaskName,
     record: Record | None,
+    mask: MaskChoice | None,
     warnings: list[str],
 ) -> Degradation:
-    mask = None
-    if has_holes(task):
-        mask = _mask(picture, name, problem, record)
-        if mask.doubtful:
-            warnings.append(f"{problem.mask} is mostly grey: what is brighter than half is filled.")
     if task.startswith("sr"):
         scale = problem.scale or (record.scale if record else None) or 4
         used, own = given_filter(problem), problem.downsample
@@ -203,13 +217,6 @@ def _restorable(
         gain = problem.gain or (record.gain if record else None) or 2.0
         return Degradation(task=task, gain=gain)
     if task.startswith("deblur"):
-        if problem.blind:
-            sigma_y, peak, _ = _noise(picture, problem, record, Degradation(task="denoise"))
-            if peak is not None:
-                sigma_y = shot_noise(picture.pixels, Denoising(), peak)
-            found, doubt = blind_kernel(picture, name, problem, sigma_y, warnings)
-            boundary = boundary_of(problem, record, "valid")
-            return Degradation(task=task, kernel=found, boundary=boundary, doubt=doubt)
         kernel = given_kernel(problem) or (record.kernel if record else None)
         if kernel is None:
             raise UsageError(
@@ -231,7 +238,9 @@ def _restorable(
     return Degradation(task=task, mask=mask)
 
 
-def _mask(picture: Picture, name: str, problem: Problem, record: Record | None) -> MaskChoice:
+def _mask(
+    picture: Picture, name: str, problem: Problem, record: Record | None, warnings: list[str]
+) -> MaskChoice:
     mask = record.mask if record else None
     if problem.mask is not None:
         mask = read_mask(
@@ -239,6 +248,8 @@ def _mask(picture: Picture, name: str, problem: Problem, record: Record | None) 
         )
     if mask is None:
         raise UsageError(f"{name}: inpainting needs a mask.", "For example:  --mask hole.png")
+    if mask.doubtful:
+        warnings.append(f"{problem.mask} is mostly grey: what is brighter than half is filled.")
     return mask
 
 
@@ -248,7 +259,7 @@ def _told(kernel: KernelChoice) -> str:
 
 
 def _noise(
-    picture: Picture, problem: Problem, record: Record | None, degradation: Degradation
+    picture: Picture, problem: Problem, record: Record | None, mask: MaskChoice | None
 ) -> tuple[float, float | None, str]:
     """Return the deviation, the photons that make white where they count, and who says so."""
     given = parse_noise(problem.noise)
@@ -263,8 +274,8 @@ def _noise(
         return given, None, "flags"
     if record is not None:
         return max(record.noise, FLOOR), record.peak, "record"
-    mask = degradation.mask.values if degradation.mask is not None else None
+    known = None if mask is None else mask.values
     if picture.alpha is not None:
         visible = (picture.alpha[0] > 0).float()
-        mask = visible if mask is None else mask * visible
-    return estimate_noise(picture.pixels, mask), None, "estimated"
+        known = visible if known is None else known * visible
+    return estimate_noise(picture.pixels, known), None, "estimated"
