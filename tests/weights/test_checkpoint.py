@@ -13,6 +13,7 @@ from lavps_cli.models.inference import COND_WIDTH, InferenceNetwork
 from lavps_cli.weights.amortised import load_unfolded
 from lavps_cli.weights.checkpoint import (
     digest,
+    load_conditional,
     load_denoiser,
     load_inference,
     read_config,
@@ -190,7 +191,9 @@ def test_every_bundled_model_loads(name: str) -> None:
     if config["kind"] == "latino":
         load_unfolded(folder, load_denoiser(bundled()[config["prior"]], device=CPU))
     else:
-        load = {"denoiser": load_denoiser, "inference": load_inference}[config["kind"]]
+        load = {
+            "denoiser": load_denoiser, "inference": load_inference, "conditional": load_conditional,
+        }[config["kind"]]  # fmt: skip
         load(folder, device=CPU)
     assert (folder / "README.md").is_file()
 
