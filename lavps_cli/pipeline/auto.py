@@ -16,11 +16,11 @@ from lavps_cli.errors import UsageError
 from lavps_cli.folders import cache_folder
 from lavps_cli.pipeline.benchmark import Benchmark
 from lavps_cli.pipeline.calibration import keep, kind_of, model_key, probe_size
-from lavps_cli.pipeline.case import read_case
 from lavps_cli.pipeline.contenders import methods_of
 from lavps_cli.pipeline.degradation import Degradation
 from lavps_cli.pipeline.masks import is_scattered
 from lavps_cli.pipeline.model import Weights, open_weights
+from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Listener
 from lavps_cli.pipeline.settings import preset_of, probe
@@ -209,23 +209,21 @@ def _has_singular_vectors(A: LinearOperator, shape: tuple[int, int]) -> bool:
 
 
 def chosen_method(
-    request: Restoration, content: bytes, name: str, budget: float, listener: Listener
+    request: Restoration, seen: Observation, budget: float, listener: Listener
 ) -> Restoration:
     """Return a request with the method and its steps that are best within a time for a picture.
 
     Args:
         request: With `auto` for a method.
-        content: The file of the picture, which stands for all of them.
-        name: What messages call it.
+        seen: The problem that the picture poses, which stands for all of them.
         budget: Seconds of a sample.
         listener: Told what was chosen.
 
     Raises:
         UsageError: The time is too short for any.
-        LavpsError: The picture or the weights cannot be used.
+        LavpsError: The weights cannot be used.
     """
     weights = open_weights(request.compute, "lavps")
-    seen = read_case(content, name, request).seen
     pixels = seen.shape[0] * seen.shape[1]
     unit = probe(weights, "lavps", probe_size(pixels)).predict(1.0, pixels)
     curves = known_curves(weights)

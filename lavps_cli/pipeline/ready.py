@@ -3,13 +3,24 @@
 import math
 from dataclasses import dataclass
 
+from lavps_cli.images.opening import content_of
 from lavps_cli.pipeline.case import Case
 from lavps_cli.pipeline.job import Job
 from lavps_cli.pipeline.journal import Journal, Stamp
 from lavps_cli.pipeline.model import Tiling
-from lavps_cli.pipeline.paths import Targets
-from lavps_cli.pipeline.results import Outcome
+from lavps_cli.pipeline.paths import STDIO, Targets, name_of
+from lavps_cli.pipeline.results import Outcome, Pipes
 from lavps_cli.pipeline.together import fit_together
+from lavps_cli.storage.places import located
+
+
+@dataclass(frozen=True, eq=False)
+class Early:
+    """A picture that is read before its turn, because the method depends on it."""
+
+    content: bytes
+    stamp: Stamp | None
+    case: Case
 
 
 @dataclass(eq=False)
@@ -30,6 +41,23 @@ class Ready:
     targets: Targets
     tiling: Tiling
     record: Noted
+
+
+def read_content(source: str, pipes: Pipes) -> tuple[bytes, Stamp | None]:
+    """Return the content of an input, and by what it is recognised if it is a file.
+
+    Raises:
+        DataError: It cannot be read, or is empty.
+    """
+    if source == STDIO:
+        return pipes.read(), None
+    path = located(source)
+    try:
+        time = path.stat().st_mtime_ns
+    except (OSError, ValueError):
+        time = 0  # Reading it tells why.
+    content = content_of(path, name_of(source))
+    return content, Stamp.of_content(content, time)
 
 
 def pixels_of(ready: Ready | list[Outcome]) -> int:

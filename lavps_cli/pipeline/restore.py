@@ -6,9 +6,9 @@ from dataclasses import replace
 from functools import partial
 
 from lavps_cli.errors import UsageError
-from lavps_cli.images.opening import content_of
 from lavps_cli.options import parse_count, parse_pixels, parse_seconds
 from lavps_cli.pipeline.auto import AUTO, check_auto, chosen_method
+from lavps_cli.pipeline.case import read_case
 from lavps_cli.pipeline.clustered import on_cluster
 from lavps_cli.pipeline.damage import required_task
 from lavps_cli.pipeline.degradation import check_problem
@@ -19,14 +19,13 @@ from lavps_cli.pipeline.jobs import find_jobs
 from lavps_cli.pipeline.manifest import checked
 from lavps_cli.pipeline.model import open_weights, use_threads
 from lavps_cli.pipeline.overlap import LARGE, WINDOW, InWork, batches, overlapped
-from lavps_cli.pipeline.paths import STDIO, TEMPLATE, check_outputs, name_of
+from lavps_cli.pipeline.paths import TEMPLATE, check_outputs, name_of
 from lavps_cli.pipeline.pool import check_engine
-from lavps_cli.pipeline.ready import fit, pixels_of
+from lavps_cli.pipeline.ready import Early, fit, pixels_of, read_content
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes
 from lavps_cli.pipeline.runner import Run
 from lavps_cli.pipeline.spread import check_spread
-from lavps_cli.storage.places import located
 
 
 def restore_files(request: Restoration, listener: Listener, pipes: Pipes) -> Iterator[Outcome]:
@@ -54,30 +53,30 @@ def _on_this_machine(request: Restoration, listener: Listener, pipes: Pipes) -> 
     if not jobs:
         listener.note("no pictures to restore")
         return
+    early: dict[int, Early] = {}
     if request.sampling.method == AUTO:
-        request, jobs, pipes = _settled(request, jobs, listener, pipes)
+        request, jobs, early = _settled(request, jobs, listener, pipes)
     if request.gpus is not None:
+        early.clear()  # Other processes read for themselves.
         outcomes = on_devices(request, jobs, listener, pipes, restore_jobs)
     else:
-        outcomes = restore_jobs(request, jobs, listener, pipes)
+        outcomes = restore_jobs(request, jobs, listener, pipes, early)
     with closing(outcomes):
         yield from outcomes
 
 
 def _settled(
     request: Restoration, jobs: Sequence[Job], listener: Listener, pipes: Pipes
-) -> tuple[Restoration, list[Job], Pipes]:
-    """Return the same with a method and its steps, which the first picture decides."""
+) -> tuple[Restoration, list[Job], dict[int, Early]]:
+    """Return the same with a method and its steps, which the first picture decides, and it."""
+    use_threads(request.compute.threads)  # They decide what the budget suffices for.
     first = jobs[0]
-    source = first.source.path
-    if source == STDIO:
-        content = pipes.read()
-        pipes = replace(pipes, read=lambda: content)
-    else:
-        content = content_of(located(source), name_of(source))
+    content, stamp = read_content(first.source.path, pipes)
+    # Nothing that is chosen changes what the picture poses.
+    case = read_case(content, name_of(first.source.path), first.request)
     sampling = first.request.sampling
     budget = parse_seconds("--budget", sampling.budget or "") / sampling.samples
-    made = chosen_method(first.request, content, name_of(source), budget, listener)
+    made = chosen_method(first.request, case.seen, budget, listener)
     chosen = made.sampling
 
     def with_method(asked: Restoration) -> Restoration:
@@ -88,11 +87,15 @@ def _settled(
         return replace(asked, sampling=sampling, compute=made.compute)
 
     jobs = [replace(job, request=with_method(job.request)) for job in jobs]
-    return with_method(request), jobs, pipes
+    return with_method(request), jobs, {first.index: Early(content, stamp, case)}
 
 
 def restore_jobs(
-    request: Restoration, jobs: Sequence[Job], listener: Listener, pipes: Pipes
+    request: Restoration,
+    jobs: Sequence[Job],
+    listener: Listener,
+    pipes: Pipes,
+    early: dict[int, Early] | None = None,
 ) -> Generator[Outcome]:
     """Restore the pictures of jobs on one device.
 
@@ -101,13 +104,14 @@ def restore_jobs(
         jobs: The pictures, with what is asked about each.
         listener: Told about the work.
         pipes: For a picture from stdin or to stdout.
+        early: Those that are read already, by the index of their jobs; taken out at their turn.
 
     Raises:
         LavpsError: Nothing can be done at all: weights, device, settings.
     """
     use_threads(request.compute.threads)
     weights = open_weights(request.compute, request.sampling.method)
-    run = Run(request, tuple(jobs), listener, pipes, weights)
+    run = Run(request, tuple(jobs), listener, pipes, weights, early=early or {})
     checked(jobs, request.select.manifest, run.options_of)
     introduce(request, weights, listener)
     work = InWork()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lavps_cli.errors import LavpsError, OutputError
-from lavps_cli.images.opening import content_of, size_of
+from lavps_cli.images.opening import size_of
 from lavps_cli.images.picture import Picture
 from lavps_cli.images.writing import with_writable_metadata
 from lavps_cli.options import parse_count, parse_seconds
@@ -26,7 +26,6 @@ from lavps_cli.pipeline.journal import Entry, Journals, Stamp, is_untouched, sta
 from lavps_cli.pipeline.model import Weights
 from lavps_cli.pipeline.overlap import LARGE, InWork
 from lavps_cli.pipeline.paths import (
-    STDIO,
     TEMPLATE,
     Targets,
     claim,
@@ -37,7 +36,7 @@ from lavps_cli.pipeline.paths import (
 )
 from lavps_cli.pipeline.plan import plan
 from lavps_cli.pipeline.problem import Observation
-from lavps_cli.pipeline.ready import Noted, Ready
+from lavps_cli.pipeline.ready import Early, Noted, Ready, read_content
 from lavps_cli.pipeline.requests import Restoration
 from lavps_cli.pipeline.results import Failure, Listener, Outcome, Pipes, Progress, Result
 from lavps_cli.pipeline.run import Posterior, provide, residuals, sample_posterior
@@ -87,6 +86,8 @@ class Run:
     """By task and `probe_size`, found when needed."""
     options: dict[tuple[str, tuple[str, ...]], Any] = field(default_factory=dict)
     """By preset and settings."""
+    early: dict[int, Early] = field(default_factory=dict)
+    """Of jobs, by their index; held until their turn."""
 
     @cached_property
     def inputs(self) -> Container[Place]:
@@ -121,13 +122,17 @@ class Run:
     def _read(self, job: Job, work: InWork, record: Noted) -> Ready | list[Outcome]:
         source, request, existing = job.source.path, job.request, job.request.output.existing
         entry: Entry | None = None
+        early = self.early.pop(job.index, None)
         record.journal = self.journals.at(job.journal)
         if record.journal is not None:
             record.settings = self._settings(replace(request, inputs=()))
             entry = record.journal.known(job.place, record.settings)
         if existing == "resume" and entry is not None and _is_input(entry, job) and entry.is_done:
             return [_skipped(source, _first_file(entry, job), entry.task)]
-        content, record.stamp = self._content(source)
+        if early is None:
+            content, record.stamp = read_content(source, self.pipes)
+        else:
+            content, record.stamp = early.content, early.stamp
         if entry is not None and entry.stamp is not None and record.stamp is not None:
             if entry.stamp.sha256 != record.stamp.sha256:
                 entry = None  # Made of another picture.
@@ -135,8 +140,8 @@ class Run:
                 return [_skipped(source, _first_file(entry, job), entry.task)]
         if size_of(content) > LARGE:
             work.wait()
-        case = read_case(content, name_of(source), request)
-        del content
+        case = read_case(content, name_of(source), request) if early is None else early.case
+        del content, early
         targets = self._targets(job, case.picture, case.seen)
         if existing == "resume" and record.journal is None:
             existing = "error"  # Nothing tells what made it.
@@ -146,18 +151,6 @@ class Run:
         tile = parse_count("--tile", self.request.compute.tile, 0)
         tiling = self.weights.tiling(*case.seen.shape, tile, self.request.compute.overlap)
         return Ready(job=job, case=case, targets=targets, tiling=tiling, record=record)
-
-    def _content(self, source: str) -> tuple[bytes, Stamp | None]:
-        """Return the content of an input, and by what it is recognised if it is a file."""
-        if source == STDIO:
-            return self.pipes.read(), None
-        path = located(source)
-        try:
-            time = path.stat().st_mtime_ns
-        except (OSError, ValueError):
-            time = 0  # Reading it tells why.
-        content = content_of(path, name_of(source))
-        return content, Stamp.of_content(content, time)
 
     def _failed(self, job: Job, error: LavpsError, record: Noted) -> Failure:
         told = ""

@@ -1,15 +1,21 @@
 """The kinds of damage, from the command line: made, undone, and told."""
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image as PillowImage
 from typer.testing import Result
 
+from lavps_cli.images import opening
+from lavps_cli.pipeline import auto, case, runner
 from lavps_cli.pipeline.auto import Curves, Point
+from lavps_cli.pipeline.case import Case
+from lavps_cli.pipeline.settings import preset_of
 
 Lavps = Callable[..., Result]
 
@@ -133,3 +139,86 @@ def test_a_picture_from_a_pipe_is_looked_at_once(restore_auto: Lavps, photo: Pat
     result = restore_auto("-", *flags, stdin=photo.read_bytes())
     assert result.exit_code == 0
     assert result.stdout_bytes.startswith(b"\x89PNG")
+
+
+def several(photo: Path, count: int) -> list[Path]:
+    paths = [photo.with_name(f"{i}.png") for i in range(count)]
+    for path in paths:
+        path.write_bytes(photo.read_bytes())
+    return paths
+
+
+def test_the_picture_that_decides_is_read_once(
+    restore_auto: Lavps, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    decoded: list[str] = []
+    real_open, real_load = opening.opened, case.load_picture
+
+    def watched_open(content: Any, name: str) -> Any:
+        opened.extend([content.name] if isinstance(content, Path) else [])
+        return real_open(content, name)
+
+    def watched_load(content: bytes, name: str, *args: Any, **kwargs: Any) -> Any:
+        decoded.append(Path(name).name)
+        return real_load(content, name, *args, **kwargs)
+
+    monkeypatch.setattr(opening, "opened", watched_open)
+    monkeypatch.setattr(case, "load_picture", watched_load)
+    paths = several(photo, 2)
+    result = restore_auto(*paths, "--task", "denoise", "--budget", "10m")
+    assert result.exit_code == 0, result.output
+    assert opened == decoded == ["0.png", "1.png"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--simulate", "--noise", "0.1")])
+def test_what_is_chosen_restores_as_if_it_were_named(
+    restore_auto: Lavps, restore: Lavps, photo: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    flags = ("--scale", "2", *flags)
+    a, b = tmp_path / "auto.png", tmp_path / "named.png"
+    assert restore_auto(photo, *flags, "--budget", "10m", "-o", a).exit_code == 0
+    named = ("--method", "mgdm", "--preset", preset_of(4), "-o", b)
+    assert restore(photo, *flags, *named).exit_code == 0
+    with PillowImage.open(a) as chosen, PillowImage.open(b) as told:
+        assert chosen.tobytes() == told.tobytes()
+
+
+def test_the_picture_that_decided_is_not_kept(
+    restore_auto: Lavps, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = case.read_case
+    read: list[weakref.ref[Case]] = []
+    alive: list[bool] = []
+
+    def watched(*args: Any) -> Case:
+        alive.append(bool(read) and read[0]() is not None)
+        found = real(*args)
+        read.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr("lavps_cli.pipeline.restore.read_case", watched)
+    monkeypatch.setattr(runner, "read_case", watched)
+    paths = several(photo, 6)
+    result = restore_auto(*paths, "--task", "denoise", "--budget", "10m", "--fail-fast")
+    assert result.exit_code == 0, result.output
+    assert len(alive) == 6
+    assert not alive[-1]  # One is done after the other, and few are read ahead.
+
+
+def test_the_threads_that_restore_are_those_that_are_timed(
+    restore_auto: Lavps, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, before = auto.probe, torch.get_num_threads()
+    threads: list[int] = []
+
+    def watched(*args: Any) -> Any:
+        threads.append(torch.get_num_threads())
+        return real(*args)
+
+    monkeypatch.setattr(auto, "probe", watched)
+    try:
+        restore_auto(photo, "--task", "denoise", "--budget", "10m", "--threads", str(before + 1))
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [before + 1]
