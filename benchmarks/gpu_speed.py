@@ -34,7 +34,7 @@ from lavps_cli.models.inference import (
 )
 from lavps_cli.models.preconditioning import PreconditionedDenoiser, hdit_denoiser
 from lavps_cli.models.replayed import replay
-from lavps_cli.operators.placed import on_device
+from lavps_cli.pipeline.placed import on_device
 from lavps_cli.pipeline.sampling import rest
 from lavps_cli.samplers.lavps import LavpsOptions, evaluations, lavps
 

@@ -17,10 +17,10 @@ from lavps_cli.core.types import Image
 from lavps_cli.core.variational import Context, InferenceModel
 from lavps_cli.errors import UsageError
 from lavps_cli.models.trained import Trained
-from lavps_cli.operators.placed import on_device
 from lavps_cli.options import parse_settings
 from lavps_cli.pipeline.coarse import FACTOR, guided, reduced
 from lavps_cli.pipeline.model import Model
+from lavps_cli.pipeline.placed import on_device
 from lavps_cli.pipeline.seeds import derive_seed
 
 

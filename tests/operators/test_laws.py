@@ -19,8 +19,8 @@ from lavps_cli.operators.inpainting import GuidedInpainting, Inpainting, pixel_m
 from lavps_cli.operators.jpeg import JpegCoefficients
 from lavps_cli.operators.kernels import gaussian_kernel, line_kernel, motion_kernel
 from lavps_cli.operators.masked import Masked
-from lavps_cli.operators.placed import on_device
 from lavps_cli.operators.super_resolution import SuperResolution
+from lavps_cli.pipeline.placed import on_device
 
 BOUNDARIES = ("circular", "reflect", "replicate", "valid")
 ALL = slice(None)
