@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache, wraps
-from typing import Literal, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -112,36 +112,33 @@ def ratio_grid(num_steps: int, power: float = 1.0) -> Float[Tensor, " k"]:
     return torch.cat([noise_ratio(vp, times), torch.zeros(1, dtype=torch.float64)])
 
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., object])
 
 
-def of_times(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function of a schedule, numbers and single times remember what it returned last.
+def of_times(function: F) -> F:
+    """Have a function of a schedule, times and named numbers remember what it returned last.
 
     A sampler asks for the same dozen coefficients several times a step. By themselves they cost
-    nothing, but a GPU would be waiting for them: 400 operations on the host a step.
+    nothing, but a GPU would be waiting for them: 400 operations on the host a step. Rows of times,
+    and those that a slope is asked by, are not remembered.
     """
 
     @lru_cache(maxsize=256)
-    def kept(schedule: Schedule, *values: float) -> R:
-        return function(schedule, *(torch.tensor(v, dtype=torch.float64) for v in values))  # type: ignore[call-arg, arg-type]
+    def kept(schedule: Schedule, *times: float, **numbers: float) -> object:
+        return function(schedule, *(torch.tensor(t, dtype=torch.float64) for t in times), **numbers)
 
     @wraps(function)
-    def found(*args: P.args, **kwargs: P.kwargs) -> R:
-        schedule, *times = args
-        if kwargs or not isinstance(schedule, Hashable) or not all(map(_is_single, times)):
-            return function(*args, **kwargs)
-        return kept(schedule, *map(float, times))  # type: ignore[arg-type]
+    def found(schedule: Schedule, *times: Tensor, **numbers: float) -> object:
+        if isinstance(schedule, Hashable) and all(map(_is_single, times)):
+            return kept(schedule, *map(float, times), **numbers)
+        return function(schedule, *times, **numbers)
 
-    return found
+    return cast(F, found)
 
 
-def _is_single(t: object) -> bool:
-    return (
-        isinstance(t, Tensor) and t.ndim == 0 and t.dtype == torch.float64
-        and t.device.type == "cpu" and not t.requires_grad
-    )  # fmt: skip
+def _is_single(t: Tensor) -> bool:
+    where = (t.ndim, t.dtype, t.device.type)
+    return where == (0, torch.float64, "cpu") and not t.requires_grad
 
 
 @of_times
@@ -156,6 +153,11 @@ def over(coefficient: Time, x: Images) -> Tensor:
     """Return a time-dependent coefficient, shared or one per image, shaped to multiply pictures."""
     # Not waiting: the host goes on while a device computes.
     return coefficient.to(x.device, x.dtype, non_blocking=True)[..., None, None, None]
+
+
+def of_rows(coefficient: Time, x: Images, dtype: torch.dtype | None = None) -> Float[Tensor, " b"]:
+    """Return a time-dependent value for every picture of a batch; `dtype` None is theirs."""
+    return coefficient.to(x.device, dtype or x.dtype, non_blocking=True).expand(len(x))
 
 
 @of_times

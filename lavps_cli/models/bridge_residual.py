@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lavps_cli.core.gaussian import DiagonalGaussian
 from lavps_cli.core.operator import LinearOperator
-from lavps_cli.core.schedule import Schedule, noise_ratio, over
+from lavps_cli.core.schedule import Schedule, noise_ratio, of_rows, over
 from lavps_cli.core.types import Image, Images, Measurement, PerPicture, Time
 from lavps_cli.core.variational import Context
 from lavps_cli.errors import UsageError
@@ -109,7 +109,7 @@ class BridgeResidual:
         )
 
     def _ratio(self, t: Time, c: Context) -> Float[Tensor, " b"]:
-        return noise_ratio(self.schedule, t).float().to(c.x0.device).expand(len(c.x0))
+        return of_rows(noise_ratio(self.schedule, t), c.x0, torch.float32)
 
     def _seen(self, A: _AsTrained, c: Context) -> Seen | None:
         """Return the observation for operator-aware layers, None for a network without.

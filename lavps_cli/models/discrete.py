@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lavps_cli.core.schedule import Schedule, over
+from lavps_cli.core.schedule import Schedule, of_rows, over
 from lavps_cli.core.types import Image, Time
 from lavps_cli.errors import UsageError
 
@@ -87,7 +87,7 @@ class DiscreteDenoiser:
         alpha = torch.rsqrt(1 + (2 * log_ratio).exp())
         sigma = torch.rsqrt(1 + (-2 * log_ratio).exp())
         x = over(norm, xt) * xt
-        step = self._step(log_ratio).to(xt).expand(len(xt))
+        step = of_rows(self._step(log_ratio), xt)
         told = {}
         if self.label is not None:
             told["class_labels"] = torch.full((len(xt),), self.label, device=xt.device)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lavps_cli.core.gaussian import DiagonalGaussian, bridge_weights
 from lavps_cli.core.operator import LinearOperator
-from lavps_cli.core.schedule import Schedule, noise_ratio, over
+from lavps_cli.core.schedule import Schedule, noise_ratio, of_rows, over
 from lavps_cli.core.types import Image, Measurement, Time
 from lavps_cli.core.variational import Context
 from lavps_cli.errors import UsageError
@@ -156,12 +156,7 @@ class AmortisedInference:
         return SIGMA_DATA * ratio * torch.rsqrt(ratio**2 + SIGMA_DATA**2)
 
     def _noise(self, t: Time, c: Context) -> Float[Tensor, " b"]:
-        return (
-            c_noise(noise_ratio(self.schedule, t))
-            .float()
-            .to(c.x0.device, non_blocking=True)
-            .expand(len(c.x0))
-        )
+        return of_rows(c_noise(noise_ratio(self.schedule, t)), c.x0, torch.float32)
 
     def _backbone(self, picture: Image, noise_t: Tensor, cond: Tensor, c: Context) -> Tensor:
         backbone = self.network.backbone

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lavps_cli.core.schedule import Schedule, noise_ratio, of_times, over
+from lavps_cli.core.schedule import Schedule, noise_ratio, of_rows, of_times, over
 from lavps_cli.core.types import Image, Time
 from lavps_cli.models.hdit import HDiT
 
@@ -28,10 +28,10 @@ def input_scale(alpha: Time, sigma: Time, sigma_data: float = SIGMA_DATA) -> Tim
 
 
 @of_times
-def coefficients(schedule: Schedule, t: Time, sigma_data: Time) -> tuple[Time, Time, Time, Time]:
+def coefficients(schedule: Schedule, t: Time, *, sigma_data: float) -> tuple[Time, ...]:
     """Return the factors of x_t inside, the noise level, and the factors of x_t and the output."""
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    scale = torch.rsqrt(sigma**2 + sigma_data**2 * alpha**2)
+    scale = input_scale(alpha, sigma, sigma_data)
     level = c_noise(noise_ratio(schedule, t))
     return scale, level, sigma_data**2 * alpha * scale**2, sigma * sigma_data * scale
 
@@ -52,9 +52,8 @@ class PreconditionedDenoiser:
     """Deviation of pictures that the network was trained with."""
 
     def __call__(self, xt: Image, t: Time) -> Image:
-        of_data = torch.tensor(self.sigma_data, dtype=torch.float64)
-        scale, level, skip, out = coefficients(self.schedule, t, of_data)
-        noise = level.to(xt, non_blocking=True).expand(len(xt))
+        scale, level, skip, out = coefficients(self.schedule, t, sigma_data=self.sigma_data)
+        noise = of_rows(level, xt)
         kind = xt.device.type
         with torch.autocast(kind, self.autocast, enabled=self.autocast is not None):
             raw = self.network(over(scale, xt) * xt, noise, **self._told(xt))

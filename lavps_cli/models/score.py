@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lavps_cli.core.schedule import Schedule, over
+from lavps_cli.core.schedule import Schedule, of_rows, over
 from lavps_cli.core.types import Image, Time
 from lavps_cli.errors import UsageError
 
@@ -41,7 +41,7 @@ class ScoreDenoiser:
         x = 0.5 * (over(scale, xt) * xt + 1)
         sigma = 0.5 * ratio
         # Below the least deviation the score is that of the least; x_0 still tends to x.
-        seen = sigma.clamp_min(self.sigma_min).to(xt).expand(len(xt))
+        seen = of_rows(sigma.clamp_min(self.sigma_min), xt)
         with torch.autocast(xt.device.type, self.autocast, enabled=self.autocast is not None):
             out = self.network(x, seen)
         score = getattr(out, "sample", out).to(xt.dtype)

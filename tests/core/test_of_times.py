@@ -1,6 +1,7 @@
 """Coefficients that are remembered are those that are computed, whatever the times are."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ S, T = (torch.tensor(t, dtype=torch.float64) for t in (0.2, 0.7))
     ("function", "times"),
     [
         (transition, (S, T)), (bridge_weights, (S, T)), (bridge_variance, (S, T)),
-        (noise_ratio, (T,)), (coefficients, (T, torch.tensor(0.5, dtype=torch.float64))),
+        (noise_ratio, (T,)), (partial(coefficients, sigma_data=0.5), (T,)),
     ],
 )  # fmt: skip
 def test_single_times_and_rows_of_times_agree(schedule, function, times: tuple[Tensor]) -> None:
