@@ -7,7 +7,6 @@ of pictures, the largest counts.
 """
 
 import sys
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
@@ -37,9 +36,6 @@ def replay(network: nn.Module, blocks: list[nn.Module], compile_after: int | Non
             compiled for it; 0 compiles at once, None never.
     """
     if compile_after is not None:
-        # The kept masks of attention depend on sizes alone; tracing through the cache is right.
-        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
-        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
         torch._dynamo.config.cache_size_limit = MOST_COMPILED
         for block in blocks:
             block.compile(dynamic=False)
@@ -111,7 +107,8 @@ class _Replaying:
     def __init__(self, forward: Callable[..., Tensor], compile_after: int | None) -> None:
         self._forward = forward
         self._compile_after = compile_after
-        self._graphs: OrderedDict[Hashable, _Recorded | None] = OrderedDict()
+        self._graphs: OrderedDict[tuple[Hashable, bool], _Recorded | None] = OrderedDict()
+        """By kind of input, and whether they are compiled; None where nothing can be recorded."""
         self._calls: dict[Hashable, int] = {}
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -121,34 +118,37 @@ class _Replaying:
             with self._stance(compiled=self._compile_after == 0):
                 return self._forward(x, *args, **kwargs)
         slope = torch.is_grad_enabled() and x.requires_grad
-        key: Hashable = (_kind(x), *map(_kind, beside), *kwargs, slope, _precision())
-        calls = self._calls[key] = self._calls.get(key, 0) + 1
+        kind: Hashable = (_kind(x), *map(_kind, beside), *kwargs, slope, _precision())
+        before = self._calls.get(kind, 0)
+        self._calls[kind] = before + 1
         after = self._compile_after
-        compiled = after is not None and (calls - 1) * x[:, 0].numel() >= after
-        recorded = self._graphs.get((key, compiled))
+        compiled = after is not None and before * x[:, 0].numel() >= after
+        key = kind, compiled
         with self._stance(compiled):
-            if recorded is None and (calls <= WARM_CALLS or (key, compiled) in self._graphs):
-                return self._forward(x, *args, **kwargs)
-            if recorded is None:
+            if key not in self._graphs and before >= WARM_CALLS:
                 try:
-                    recorded = _record(self._forward, x, args, kwargs, slope)
+                    self._keep(key, _record(self._forward, x, args, kwargs, slope))
                 except RuntimeError as error:
                     if not compiled or after == 0 or isinstance(error, torch.OutOfMemoryError):
                         raise
                     self._compile_after = sys.maxsize  # Nobody asked for it: it goes on without.
                     return self(x, *args, **kwargs)
-                self._graphs.pop((key, False), None)
-                self._graphs[key, compiled] = recorded
-                if len(self._graphs) > MOST_GRAPHS:
-                    self._graphs.popitem(last=False)
-                if recorded is None:
-                    return self._forward(x, *args, **kwargs)
-        self._graphs.move_to_end((key, compiled))
+            recorded = self._graphs.get(key)
+            if recorded is None:
+                return self._forward(x, *args, **kwargs)
+        self._graphs.move_to_end(key)
         if slope:
             out: Tensor = _Played.apply(x, recorded, others)  # type: ignore[no-untyped-call]
             return out
         recorded.play([x, *others])
         return recorded.output.clone()
+
+    def _keep(self, key: tuple[Hashable, bool], recorded: _Recorded | None) -> None:
+        """Keep graphs in place of those that were not compiled, and of the longest unused."""
+        self._graphs.pop((key[0], False), None)
+        self._graphs[key] = recorded
+        if len(self._graphs) > MOST_GRAPHS:
+            self._graphs.popitem(last=False)
 
     def _stance(self, compiled: bool) -> AbstractContextManager[object]:
         """Have compiled layers run as they are written, unless they are to be compiled."""

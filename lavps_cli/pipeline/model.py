@@ -1,6 +1,5 @@
 """Weights, devices and precisions: from names to models that take pictures of any size."""
 
-import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -73,9 +72,7 @@ class Weights:
     autocast: torch.dtype | None
     compile_after: int | None = None
     """Pixels that a network has seen in inputs of one size before it is compiled for them; 0
-    compiles at once, None never."""
-    replayed: bool = False
-    """Whether evaluations are recorded and played again, on CUDA devices."""
+    compiles at once. On CUDA devices its evaluations are recorded, too. None does neither."""
 
     @property
     def name(self) -> str:
@@ -154,7 +151,7 @@ class Weights:
         return model
 
     def _hasten(self, network: nn.Module) -> None:
-        if self.replayed:
+        if self.device.type == "cuda" and self.compile_after is not None:
             replay(network, layers(network), self.compile_after)
         elif self.compile_after == 0:
             compile_network(network)
@@ -206,9 +203,8 @@ def open_weights(compute: Compute, method: str = "lavps") -> Weights:
             inference = beside_of(prior.folder, entry.inference)
     device = pick_device(compute.device)
     after = {"on": 0, "off": None, "auto": COMPILE_PIXELS if device.type == "cuda" else None}
-    replayed = device.type == "cuda" and compute.compile != "off"
     dtype = pick_dtype(compute.dtype, device)
-    return Weights(prior, inference, device, dtype, after[compute.compile], replayed)
+    return Weights(prior, inference, device, dtype, after[compute.compile])
 
 
 def _prior(compute: Compute, trained: catalog.WeightsKind | None) -> Prior:
@@ -225,8 +221,6 @@ def _prior(compute: Compute, trained: catalog.WeightsKind | None) -> Prior:
 
 def compile_network(network: nn.Module) -> None:
     """Have a network compiled when it is first called with pictures of some number and size."""
-    # The cached masks of attention depend on sizes alone; tracing through the cache is right.
-    warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
     network.compile(dynamic=False)
 
 
