@@ -16,6 +16,7 @@ AHEAD_NUMBERS = 1 << 21
 """So many are drawn ahead at most, 8 draws of a picture of 256x256, but one draw in any case."""
 MOST_AHEAD = 8
 PINNED_NUMBERS = 1 << 24
+"""Larger draws are not put into memory that the system may not move."""
 
 _Kind: TypeAlias = tuple[torch.Size, torch.dtype]
 

@@ -1,7 +1,6 @@
 """Draws that are made ahead, beside a device that computes: they are those made in turn."""
 
 import random
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,17 +12,12 @@ from lavps_cli.core.noise import Noise
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def ahead(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[int]], Noise]:
-    """Draws as beside a device, delivered on the CPU."""
-
-    def made(seeds: list[int]) -> Noise:
-        noise = Noise(seeds, CPU)
-        for stream in noise._streams:
-            stream._ahead = True
-        return noise
-
-    return made
+def ahead(seeds: list[int]) -> Noise:
+    """Return draws as beside a device, delivered on the CPU."""
+    noise = Noise(seeds, CPU)
+    for stream in noise._streams:
+        stream._ahead = True
+    return noise
 
 
 def asked(noise: Noise, seed: int) -> list[Tensor]:
@@ -44,14 +38,12 @@ def asked(noise: Noise, seed: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_numbers_are_those_drawn_in_turn(
-    ahead: Callable[[list[int]], Noise], seed: int
-) -> None:
+def test_the_numbers_are_those_drawn_in_turn(seed: int) -> None:
     for one, other in zip(asked(ahead([1, 2]), seed), asked(Noise([1, 2], CPU), seed), strict=True):
         assert torch.equal(one, other)
 
 
-def test_a_fork_draws_the_same_numbers_on(ahead: Callable[[list[int]], Noise]) -> None:
+def test_a_fork_draws_the_same_numbers_on() -> None:
     noise, x = ahead([3]), torch.empty(1, 3, 8, 8)
     for _ in range(5):
         noise.normal_like(x)
@@ -60,9 +52,7 @@ def test_a_fork_draws_the_same_numbers_on(ahead: Callable[[list[int]], Noise]) -
         assert torch.equal(noise.normal_like(x), other.normal_like(x))
 
 
-def test_of_large_pictures_little_is_kept(
-    ahead: Callable[[list[int]], Noise], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_large_pictures_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AHEAD_NUMBERS", 3 * 16 * 16 * 2)
     noise, x = ahead([0]), torch.empty(1, 3, 16, 16)
     for _ in range(9):
@@ -70,7 +60,7 @@ def test_of_large_pictures_little_is_kept(
         assert len(noise._streams[0]._ready) <= 2
 
 
-def test_nothing_is_drawn_for_a_single_request(ahead: Callable[[list[int]], Noise]) -> None:
+def test_nothing_is_drawn_for_a_single_request() -> None:
     noise = ahead([0])
     noise.normal((3, 4, 4))
     assert noise._streams[0]._coming is None
