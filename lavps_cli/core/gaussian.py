@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lavps_cli.core.noise import Noise
-from lavps_cli.core.schedule import Schedule, of_times, over, transition
+from lavps_cli.core.schedule import Schedule, of_times, over, spread, transition
 from lavps_cli.core.types import Image, PerImage, Time
 
 
@@ -45,7 +45,7 @@ class DiagonalGaussian:
 def forward_kernel(schedule: Schedule, xs: Image, s: Time, t: Time) -> DiagonalGaussian:
     """Return q_{t|s}(. | xs), equation (1)."""
     alpha_ts, sigma_ts = transition(schedule, s, t)
-    return DiagonalGaussian(over(alpha_ts, xs) * xs, over(sigma_ts**2, xs).expand_as(xs))
+    return DiagonalGaussian(over(alpha_ts, xs) * xs, spread(sigma_ts**2, xs))
 
 
 @of_times
@@ -71,7 +71,7 @@ def bridge(schedule: Schedule, x0: Image, xt: Image, s: Time, t: Time) -> Diagon
     """
     on_x0, on_xt = bridge_weights(schedule, s, t)
     mu = over(on_x0, x0) * x0 + over(on_xt, xt) * xt
-    return DiagonalGaussian(mu, over(bridge_variance(schedule, s, t), mu).expand_as(mu))
+    return DiagonalGaussian(mu, spread(bridge_variance(schedule, s, t), mu))
 
 
 def bridge_between(
@@ -86,7 +86,7 @@ def bridge_between(
     var_ts, var_nt = sigma_ts**2, sigma_nt**2
     var_ns = var_nt + alpha_nt**2 * var_ts
     mu = over(alpha_ts * var_nt / var_ns, xs) * xs + over(alpha_nt * var_ts / var_ns, xs) * xt_next
-    return DiagonalGaussian(mu, over(var_ts * var_nt / var_ns, mu).expand_as(mu))
+    return DiagonalGaussian(mu, spread(var_ts * var_nt / var_ns, mu))
 
 
 def standard_normal(shape: tuple[int, ...], noise: Noise, dtype: torch.dtype) -> Image:

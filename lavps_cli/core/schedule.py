@@ -150,14 +150,34 @@ def transition(schedule: Schedule, s: Time, t: Time) -> tuple[Time, Time]:
 
 
 def over(coefficient: Time, x: Images) -> Tensor:
-    """Return a time-dependent coefficient, shared or one per image, shaped to multiply pictures."""
+    """Return a time-dependent coefficient, shared or one per image, shaped to multiply pictures.
+
+    One number stays on the host and goes with the product: it would reach a device no sooner than
+    the product is made.
+    """
+    if _is_number(coefficient):
+        return coefficient.to(x.dtype)
     # Not waiting: the host goes on while a device computes.
     return coefficient.to(x.device, x.dtype, non_blocking=True)[..., None, None, None]
 
 
+def spread(coefficient: Time, x: Images) -> Images:
+    """Return pictures like `x` of a time-dependent value, expanded."""
+    if _is_number(coefficient):
+        return x.new_full((1, 1, 1, 1), float(coefficient)).expand_as(x)
+    return over(coefficient, x).expand_as(x)
+
+
 def of_rows(coefficient: Time, x: Images, dtype: torch.dtype | None = None) -> Float[Tensor, " b"]:
     """Return a time-dependent value for every picture of a batch; `dtype` None is theirs."""
-    return coefficient.to(x.device, dtype or x.dtype, non_blocking=True).expand(len(x))
+    dtype = dtype or x.dtype
+    if _is_number(coefficient):
+        return x.new_full((len(x),), float(coefficient), dtype=dtype)
+    return coefficient.to(x.device, dtype, non_blocking=True).expand(len(x))
+
+
+def _is_number(coefficient: Time) -> bool:
+    return not (coefficient.ndim or coefficient.is_cuda or coefficient.requires_grad)
 
 
 @of_times

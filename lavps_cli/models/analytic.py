@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.operator import Operator
-from lavps_cli.core.schedule import Schedule, over
+from lavps_cli.core.schedule import Schedule, over, spread
 from lavps_cli.core.types import Image, Time
 
 
@@ -68,7 +68,8 @@ class MixturePrior:
     schedule: Schedule
 
     def __call__(self, xt: Image, t: Time) -> Image:
-        alpha, sigma = over(self.schedule.alpha(t), xt), over(self.schedule.sigma(t), xt)
+        one = xt[:, :1, :1, :1]
+        alpha, sigma = spread(self.schedule.alpha(t), one), spread(self.schedule.sigma(t), one)
         means, weights = self.means.to(xt), self.weights.to(xt)
         total = sigma**2 + alpha**2 * self.variance
         flat = means.flatten(1)

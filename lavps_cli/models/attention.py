@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lavps_cli.models.neighbourhood import TILE, attention_by_tiles, axis_mask, region_starts
+from lavps_cli.models.neighbourhood import TILE, attention_by_tiles, seen_keys
 from lavps_cli.models.written_out import is_cheaper
 
 Heads: TypeAlias = Float[Tensor, " b h w n d"]
@@ -60,25 +60,55 @@ def _made(mask: Callable[..., Tensor], *args: Any, device: torch.device) -> Tens
     return mask(*args, device)
 
 
+def _axis_mask(length: int, window: int, device: torch.device) -> Bool[Tensor, " tiles q k"]:
+    """Return which keys of its region each query of each tile sees.
+
+    By arithmetic on the device alone: a compiler makes it where it is used.
+    """
+    before, after = _margins(length, window)
+    start = torch.arange(0, length, TILE, device=device)
+    keys = torch.arange(-before, TILE + after, device=device)
+    return seen_keys(start[:, None] + keys, length, window)
+
+
 @lru_cache(maxsize=32)
 def _mask(
     h: int, w: int, window: int, heads: int, device: torch.device
 ) -> Bool[Tensor, " 1 n q k"]:
-    rows, cols = axis_mask(h, window, device), axis_mask(w, window, device)
+    rows, cols = _axis_mask(h, window, device), _axis_mask(w, window, device)
     both = rows[:, None, :, None, :, None] & cols[None, :, None, :, None, :]
     tiles, queries = len(rows) * len(cols), TILE * TILE
     return both.reshape(tiles, 1, queries, -1).expand(-1, heads, -1, -1).flatten(0, 1)[None]
 
 
+def _margins(length: int, window: int) -> tuple[int, int]:
+    """Return how many keys before a tile and after it any query sees, whichever the tile.
+
+    The most are seen before the last tile, if few tokens are left for it.
+    """
+    around = window // 2
+    return max(around, window - ((length - 1) % TILE + 1)), max(around, window - TILE)
+
+
 def _regions(x: Heads, window: int) -> Float[Tensor, " b tn k d"]:
-    """Return the keys or values that each tile of queries can see, tiles times heads on axis 1."""
-    _, h, w, _, _ = x.shape
-    rows, height = region_starts(h, window)
-    cols, width = region_starts(w, window)
-    x = torch.stack([x[:, r : r + height] for r in rows], 1)
-    x = torch.stack([x[:, :, :, c : c + width] for c in cols], 2)
-    b, ty, tx, height, width, n, d = x.shape
-    return x.permute(0, 1, 2, 5, 3, 4, 6).reshape(b, ty * tx * n, height * width, d)
+    """Return the keys or values that each tile of queries can see, tiles times heads on axis 1.
+
+    Beyond the border are zeros, which no query sees. A region is made of whole and cut tiles, so
+    that neither a compiler's gradient nor autograd's adds up what overlaps at random.
+    """
+    b, _, _, n, d = x.shape
+    for axis in (1, 3):
+        length, (before, after) = x.shape[axis], _margins(x.shape[axis], window)
+        tiles, cuts = -(-length // TILE), range(0, before + TILE + after, TILE)
+        end = (tiles + len(cuts) - 1) * TILE - length - before
+        x = F.pad(x, (0, 0) * (x.ndim - 1 - axis) + (before, end))
+        x = x.view(*x.shape[:axis], -1, TILE, *x.shape[axis + 1 :])
+        parts = [
+            x.narrow(axis, i, tiles).narrow(axis + 1, 0, min(TILE, before + TILE + after - cut))
+            for i, cut in enumerate(cuts)
+        ]
+        x = torch.cat(parts, axis + 1)
+    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, x.shape[1] * x.shape[3] * n, -1, d)
 
 
 # Looked for once, here: a search inside the network would cut its compiled graph in two.

@@ -158,8 +158,13 @@ class HDiT(nn.Module):
 
 
 def layers(network: nn.Module) -> list[nn.Module]:
-    """Return the parts that are alike but for their weights, of which a network is made."""
-    return [layer for layer in network.modules() if isinstance(layer, TransformerLayer)]
+    """Return the parts that a network is made of; many are alike but for their weights."""
+    stems = (TokenMerge, TokenSplitWithoutSkip, OverlapIn, OverlapOut)
+    return [
+        part
+        for name, part in network.named_modules()
+        if isinstance(part, (TransformerLayer, MappingNetwork, *stems)) or name == "out_norm"
+    ]
 
 
 def lower(network: nn.Module, dtype: torch.dtype) -> None:

@@ -44,26 +44,27 @@ def region_starts(length: int, window: int) -> tuple[list[int], int]:
     return [min(max(start, 0), length - region) for start in starts], region
 
 
-def axis_mask(length: int, window: int, device: torch.device | None = None) -> Tensor:
-    """Return which keys of its region each query of each tile sees, (tiles, queries, keys).
+def seen_keys(key: Tensor, length: int, window: int) -> Tensor:
+    """Return which keys each query of each tile sees, (tiles, queries, keys).
 
     A window that would cross the border is moved inside. Queries beyond the last see what it does.
-    Made on the device by arithmetic alone: a compiler makes it where it is used.
+
+    Args:
+        key: Places of the keys of each tile, (tiles, keys).
+        length: Of the axis.
+        window: How many keys a query sees.
     """
-    starts, region = region_starts(length, window)
-    place = torch.arange(len(starts) * TILE, device=device)
-    query = place.clamp_max(length - 1).view(-1, TILE, 1)
-    start = (place[::TILE] - window // 2).clamp(0, length - region)
-    key = (start[:, None] + torch.arange(region, device=device)).view(-1, 1, region)
-    first = (query - window // 2).clamp(0, max(length - window, 0))
-    return (key >= first) & (key < first + window)
+    query = torch.arange(len(key) * TILE, device=key.device).clamp_max(length - 1)
+    first = (query - window // 2).clamp(0, max(length - window, 0)).view(-1, TILE, 1)
+    return (key[:, None] >= first) & (key[:, None] < (first + window).clamp_max(length))
 
 
 @lru_cache(maxsize=128)
 def _runs(length: int, window: int) -> tuple[_Run, ...]:
-    starts, _ = region_starts(length, window)
+    starts, region = region_starts(length, window)
+    seen_by_tile = seen_keys(torch.tensor(starts)[:, None] + torch.arange(region), length, window)
     runs: list[_Run] = []
-    for i, (start, seen) in enumerate(zip(starts, axis_mask(length, window).tolist(), strict=True)):
+    for i, (start, seen) in enumerate(zip(starts, seen_by_tile.tolist(), strict=True)):
         rows = tuple(map(tuple, seen))
         last = runs[-1] if runs else None
         if last is not None and last.seen == rows and start == last.start + last.count * TILE:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Complex, Float
@@ -20,6 +21,8 @@ FLOOR = 1e-3
 CHANNELS_TOGETHER = 2**22
 """Numbers of a picture from which one channel is transformed at a time: a transform holds four
 times, the iterations of `ridge` ten times what they are given."""
+KEPT_NUMBERS = 2**20
+"""A kernel's transform of no more than so many is kept for the next call."""
 Boundary: TypeAlias = Literal["circular", "reflect", "replicate", "valid"]
 
 
@@ -118,15 +121,28 @@ class Blur:
                 "Take a smaller kernel or a larger picture.",
             )
         shared = (1,) * (x.ndim - len(lead) - 3)
-        kernel = self.kernel.to(computable(x[..., :0])).reshape(*lead, *shared, 1, kh, kw)
         if self.boundary == "circular":
             rows, columns, shift = h, w, (-(kh // 2), -(kw // 2))
         else:
             rows, columns, shift = _fast(h + kh - 1), _fast(w + kw - 1), (1 - kh, 1 - kw)
-        # Shifted so that whatever is filtered begins at index 0.
-        placed = pad(kernel, (0, columns - kw, 0, rows - kh)).roll(shift, (-2, -1))
         size, radius = (rows, columns), (kh // 2, kw // 2)
-        return _Convolution(torch.fft.rfft2(placed), size, (h, w), radius, self.boundary)
+        like = computable(x[..., :0])
+        key = (size, len(shared), like.dtype, like.device)
+        kept = _transfers.get(self)
+        if kept is not None and kept[0] == key:
+            transfer = kept[1]
+        else:
+            kernel = self.kernel.to(like).reshape(*lead, *shared, 1, kh, kw)
+            # Shifted so that whatever is filtered begins at index 0.
+            placed = pad(kernel, (0, columns - kw, 0, rows - kh)).roll(shift, (-2, -1))
+            transfer = torch.fft.rfft2(placed)
+            passing = transfer.requires_grad or transfer.is_inference()
+            if transfer.numel() <= KEPT_NUMBERS and not passing:
+                _transfers[self] = key, transfer
+        return _Convolution(transfer, size, (h, w), radius, self.boundary)
+
+
+_transfers: "WeakKeyDictionary[Blur, tuple[Any, Tensor]]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,9 +66,13 @@ def test_global_attention_sees_everything() -> None:
     torch.testing.assert_close(global_attention(q, k, v), naive)
 
 
-@pytest.mark.parametrize("window", [1, 3, 7])
+@pytest.mark.parametrize("written_out", [True, False])
+@pytest.mark.parametrize("window", [1, 3, 7, 11])
 @pytest.mark.parametrize(("h", "w"), SIZES)
-def test_neighbourhood_is_the_window_moved_inside(h: int, w: int, window: int) -> None:
+def test_neighbourhood_is_the_window_moved_inside(
+    h: int, w: int, window: int, written_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lavps_cli.models.attention.is_cheaper", lambda _: written_out)
     q, k, v = inputs = [x.requires_grad_() for x in qkv(h, w)]
     out = neighbourhood_attention(q, k, v, window)
     naive = over_keys(q, k, v, pairs(nearby(h, window), nearby(w, window)))
