@@ -12,10 +12,10 @@ from lavps_cli.core.types import Image, PerImage
 from lavps_cli.models.amortised import coverage, level
 from lavps_cli.models.conditional import estimate
 from lavps_cli.models.flow import FlowNetwork
-from lavps_cli.training.elbo import prior_bound
 from lavps_cli.training.log import Numbers
 from lavps_cli.training.problems import Problems
 from lavps_cli.training.rows import Rows
+from lavps_cli.training.smoothed import prior_bound, prior_slope, smoothing
 
 _NOISE = 7
 
@@ -27,7 +27,7 @@ class Terms:
     data: PerImage
     """-log l(y | x)"""
     prior: PerImage
-    """The bound of -log p(x)"""
+    """The bound of -log p(x), with the slope of -log p(x) for the smoothed prior"""
     spread: PerImage
     """log |det dG/dz|: minus the entropy's part that depends on the flow, with its sign turned"""
 
@@ -43,6 +43,7 @@ def terms(
     z: Image,
     w: Image,
     place: Tensor,
+    smoothed: float,
     autocast: torch.dtype | None = None,
 ) -> Terms:
     """Return the parts of the reverse KL, up to a constant, at x = G(z, y).
@@ -54,6 +55,7 @@ def terms(
         z: Standard normal, of the shape of the pictures.
         w: Likewise, for the prior's bound.
         place: In [0, 1), one per picture: where the bound is drawn.
+        smoothed: Noise ratio of the prior that the slope is taken of.
         autocast: Precision of the backbone's inside.
     """
     beside = estimate(likelihood)
@@ -63,11 +65,9 @@ def terms(
         )
     x, log_det = network(z, condition)
     pixels = x[0].numel()
-    return Terms(
-        -likelihood.log_prob(x) / pixels,
-        prior_bound(denoiser, x, w, place) / pixels,
-        log_det / pixels,
-    )
+    along = (prior_slope(denoiser, x, smoothed) * x).flatten(1).sum(1)
+    prior = prior_bound(denoiser, x, w, place) + along - along.detach()
+    return Terms(-likelihood.log_prob(x) / pixels, prior / pixels, log_det / pixels)
 
 
 @dataclass(eq=False)
@@ -104,7 +104,14 @@ class ApsObjective:
         order = torch.arange(rows.total, device=generator.device)[rows.slice]
         place = (order + rows.uniform(generator)) / rows.total
         found = terms(
-            self.network, self.denoiser, seen.likelihood, z, w, place.to(x.device), self.autocast
+            self.network,
+            self.denoiser,
+            seen.likelihood,
+            z,
+            w,
+            place.to(x.device),
+            smoothing(step),
+            self.autocast,
         )
         numbers = {
             "loss": found.kl.detach(),

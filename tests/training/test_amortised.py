@@ -1,6 +1,7 @@
 """Objectives whose optimum is known in closed form."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -22,11 +23,18 @@ from lavps_cli.operators.inpainting import Inpainting
 from lavps_cli.samplers.latino import default_plan
 from lavps_cli.training.adversarial import adversarial_loss
 from lavps_cli.training.aps import ApsObjective, terms
-from lavps_cli.training.elbo import prior_bound
 from lavps_cli.training.families import parse_families
 from lavps_cli.training.latino import LatinoObjective, Players
 from lavps_cli.training.problems import Problems
 from lavps_cli.training.rows import generator_of, shares, whole
+from lavps_cli.training.smoothed import (
+    FALLING_STEPS,
+    RATIO_FIRST,
+    RATIO_MIN,
+    prior_bound,
+    prior_slope,
+    smoothing,
+)
 
 FLOW = SCHEDULES["flow"]
 SMALL = HDiTConfig(
@@ -71,6 +79,21 @@ def test_the_bound_is_tight_for_an_exact_denoiser() -> None:
     assert torch.allclose(found - found[0], exact, rtol=0.02)
 
 
+def test_the_slope_is_that_of_the_smoothed_prior() -> None:
+    prior = gaussian(2, torch.float64)
+    x = torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for ratio in (0.02, 0.7):
+        exact = (x - 0.2) / (0.25 + ratio**2)
+        assert torch.allclose(prior_slope(prior, x, ratio), exact, rtol=1e-6)
+
+
+def test_smoothing_falls_to_its_least_level_and_stays() -> None:
+    levels = [smoothing(step) for step in range(2 * FALLING_STEPS)]
+    assert levels[0] == pytest.approx(RATIO_FIRST)
+    assert all(a > b for a, b in pairwise(levels[: FALLING_STEPS + 1]))
+    assert set(levels[FALLING_STEPS:]) == {RATIO_MIN}
+
+
 def test_a_flow_learns_the_posterior_of_a_gaussian_from_observations_alone() -> None:
     network, prior = flow(), gaussian()
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
@@ -89,7 +112,8 @@ def test_a_flow_learns_the_posterior_of_a_gaussian_from_observations_alone() -> 
     for step in range(300):
         place = (torch.arange(16) + torch.rand(16, generator=generator)) / 16
         likelihood = observed(16)
-        kl = terms(network, prior, likelihood, draw(16, 3, 8, 8), draw(16, 3, 8, 8), place).kl
+        z, w, smoothed = draw(16, 3, 8, 8), draw(16, 3, 8, 8), smoothing(2 * step)
+        kl = terms(network, prior, likelihood, z, w, place, smoothed).kl
         optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 300)
         optimizer.zero_grad()
         kl.mean().backward()

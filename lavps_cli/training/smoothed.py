@@ -1,0 +1,65 @@
+"""What a diffusion prior says of -log p(x): its bound, and its slope (Song et al. 2021)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from lavps_cli.core.denoiser import Denoiser
+from lavps_cli.core.schedule import over, time_at_ratio
+from lavps_cli.core.types import Image, PerImage
+
+RATIO_MIN, RATIO_MAX = 0.02, 80.0
+"""Levels sigma_t / alpha_t between which the bound is taken."""
+RATIO_FIRST, FALLING_STEPS = 1.0, 500
+"""Where a training begins to smooth the prior, and after how many steps it is at the least."""
+
+
+@torch.no_grad()
+def prior_bound(denoiser: Denoiser, x: Image, w: Image, place: Tensor) -> PerImage:
+    """Return one draw of an upper bound of -log p(x), without its constant.
+
+    -log p(x) <= integral of |x - D(x + r w)|^2 / r^2 over log r, and equals it for an exact
+    denoiser. What does not depend on x is left out.
+
+    Args:
+        denoiser: The frozen prior.
+        x: Pictures.
+        w: Standard normal, of the same shape.
+        place: In [0, 1), one per picture: the quantile of the level.
+    """
+    span = math.log(RATIO_MAX / RATIO_MIN)
+    ratio = RATIO_MIN * torch.exp(span * place.double())
+    noise = over(ratio, x) * w
+    error = x - _denoised(denoiser, x + noise, ratio)
+    excess = (error.square() - noise.square()).flatten(1).sum(1)
+    bound: Tensor = span * excess / ratio.to(excess) ** 2
+    return bound
+
+
+@torch.no_grad()
+def prior_slope(denoiser: Denoiser, x: Image, ratio: float) -> Image:
+    """Return the slope of -log p(x), of the prior smoothed by noise of that ratio.
+
+    It is (x - D(x)) / r^2 (Tweedie's formula), and for an exact denoiser the slope of the bound
+    whose least level is r. A learnt one's bound has another slope, which is of little use: it goes
+    through the denoiser's Jacobian, and a picture that it leaves alone, such as one whose noise it
+    takes for texture, is a valley. In `training/aps.py` means stayed there at the observation.
+    """
+    level = torch.tensor(ratio, dtype=torch.float64)
+    return (x - _denoised(denoiser, x, level)) / ratio**2
+
+
+def smoothing(step: int) -> float:
+    """Return the level by which a training smooths its prior at a step, falling geometrically.
+
+    At high levels the prior says how holes are filled and blurs undone, at low ones how noise
+    differs from texture.
+    """
+    left = max(1 - step / FALLING_STEPS, 0)
+    return RATIO_MIN * (RATIO_FIRST / RATIO_MIN) ** left
+
+
+def _denoised(denoiser: Denoiser, x: Image, ratio: Tensor) -> Image:
+    t = time_at_ratio(denoiser.schedule, ratio)
+    return denoiser(over(denoiser.schedule.alpha(t), x) * x, t)
