@@ -15,7 +15,7 @@ from lavps_cli.models.flow import FlowNetwork
 from lavps_cli.training.log import Numbers
 from lavps_cli.training.problems import Problems
 from lavps_cli.training.rows import Rows
-from lavps_cli.training.smoothed import prior_bound, prior_slope, smoothing
+from lavps_cli.training.smoothed import RATIO_MIN, prior_bound, prior_slope, smoothing
 
 _NOISE = 7
 
@@ -79,6 +79,7 @@ class ApsObjective:
         denoiser: The frozen prior.
         problems: Pictures and operators.
         rows: Of each part of a step.
+        begins_smooth: Whether the prior is smoothed at first, for a network that knows nothing yet.
         autocast: Precision of the backbone's inside.
     """
 
@@ -86,6 +87,7 @@ class ApsObjective:
     denoiser: Denoiser
     problems: Problems
     rows: list[Rows]
+    begins_smooth: bool = True
     autocast: torch.dtype | None = None
 
     @property
@@ -110,7 +112,7 @@ class ApsObjective:
             z,
             w,
             place.to(x.device),
-            smoothing(step),
+            smoothing(step) if self.begins_smooth else RATIO_MIN,
             self.autocast,
         )
         numbers = {

@@ -38,7 +38,8 @@ def _objective(
     network = setup.network
     assert isinstance(network, FlowNetwork)
     problems = setup.problems(families, pictures)
-    return ApsObjective(network, setup.frozen, problems, setup.rows, setup.autocast)
+    new = setup.request.start_from is None
+    return ApsObjective(network, setup.frozen, problems, setup.rows, new, setup.autocast)
 
 
 def _about(setup: Setup) -> dict[str, Any]:
