@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,17 @@ def replay(network: nn.Module, blocks: list[nn.Module], compile_after: int | Non
         for block in blocks:
             block.compile(dynamic=False)
     network.forward = _Replaying(network.forward, compile_after)
+
+
+def forget() -> None:
+    """Give up all graphs, and with them their memory, for where it did not suffice.
+
+    They are recorded anew. Without, what a picture's graphs have held would be missing for those of
+    smaller windows.
+    """
+    for each in _replaying:
+        each.forget()
+    _memories.clear()
 
 
 @dataclass(eq=False)
@@ -110,6 +122,10 @@ class _Replaying:
         self._graphs: OrderedDict[tuple[Hashable, bool], _Recorded | None] = OrderedDict()
         """By kind of input, and whether they are compiled; None where nothing can be recorded."""
         self._calls: dict[Hashable, int] = {}
+        _replaying.add(self)
+
+    def forget(self) -> None:
+        self._graphs.clear()
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         beside = [*args, *kwargs.values()]
@@ -155,6 +171,9 @@ class _Replaying:
         if compiled or self._compile_after is None:
             return nullcontext()
         return torch.compiler.set_stance("force_eager")
+
+
+_replaying: WeakSet[_Replaying] = WeakSet()
 
 
 def _is_recordable(x: Tensor) -> bool:

@@ -9,6 +9,7 @@ import torch
 
 from lavps_cli.core.types import Image
 from lavps_cli.errors import DeviceError
+from lavps_cli.models.replayed import forget
 from lavps_cli.pipeline.available import available, peak
 from lavps_cli.pipeline.memory import Need, gib, needed, told, too_large
 from lavps_cli.pipeline.model import Tiling, Weights
@@ -151,8 +152,7 @@ def sample_posterior(
             batch, tiling = smaller
             retries += 1
             say(f"out of memory; it goes on with {_size_told(batch, tiling)}.")
-        if weights.device.type == "cuda":
-            torch.cuda.empty_cache()
+        let_go(weights.device)
 
 
 def _smaller(
@@ -175,6 +175,13 @@ def _size_told(batch: int, tiling: Tiling) -> str:
     if batch > 1 or tiling.tile == 0:
         return f"{batch} at once"
     return f"windows of {tiling.tile}x{tiling.tile} pixels"
+
+
+def let_go(device: torch.device) -> None:
+    """Give a device back the memory that nothing uses any more, or that may be used anew."""
+    if device.type == "cuda":
+        forget()
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

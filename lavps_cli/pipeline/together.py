@@ -13,7 +13,7 @@ from lavps_cli.pipeline.memory import needed
 from lavps_cli.pipeline.model import Tiling, Weights
 from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Sampling
-from lavps_cli.pipeline.run import Posterior, is_out_of_memory
+from lavps_cli.pipeline.run import Posterior, is_out_of_memory, let_go
 from lavps_cli.pipeline.sampling import draw
 from lavps_cli.pipeline.seeds import derive_seed
 
@@ -80,8 +80,7 @@ def sample_together(
             return [*found]
     elif warn is not None:
         warn(f"{len(seen)} pictures at once would not fit into the memory; half of them do.")
-    if weights.device.type == "cuda":
-        torch.cuda.empty_cache()
+    let_go(weights.device)
     half = len(seen) // 2
     return [
         each

@@ -4,13 +4,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lavps_cli.models import replayed
-from lavps_cli.models.replayed import replay
+from lavps_cli.models.replayed import forget, replay
 
 CPU = torch.device("cpu")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -157,6 +158,26 @@ def test_few_graphs_are_kept() -> None:
 
 
 @pytest.mark.usefixtures("pretended")
+def test_what_is_forgotten_is_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+
+    def record(*args: Any) -> replayed._Recorded:
+        kept.append(recorded(*args))
+        return kept[-1]
+
+    monkeypatch.setattr(replayed, "_record", record)
+    plain, ours, x, level = Network(), Network(), picture(0), torch.ones(2)
+    replay(ours, [], None)
+    for _ in range(5):
+        ours(x, level)
+    first = ref(kept.pop())
+    forget()
+    assert first() is None
+    assert torch.equal(ours(x, level), plain(x, level))
+    assert len(kept) == 1
+
+
+@pytest.mark.usefixtures("pretended")
 def test_it_is_compiled_after_so_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     stances: list[str] = []
     eager = torch.compiler.set_stance
@@ -242,6 +263,21 @@ def test_without_a_cuda_device_nothing_changes() -> None:
 @needs_cuda
 def test_on_a_gpu_values_and_slopes_are_the_networks_own() -> None:
     check(torch.device("cuda"), 1e-4)
+
+
+@needs_cuda
+def test_on_a_gpu_forgotten_memory_is_free_again() -> None:
+    device = torch.device("cuda")
+    ours, level = Network().to(device), torch.ones(2, device=device)
+    replay(ours, [], None)
+    forget()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    for _ in range(4):
+        ours(picture(0, 512, device), level)
+    forget()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= before + 2**21
 
 
 @needs_cuda
