@@ -1,9 +1,9 @@
 """Motion deblurring of Section 5 and Appendix B: convolution with a kernel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -120,29 +120,38 @@ class Blur:
                 f"The kernel of {kw} x {kh} exceeds the picture of {width} x {height} pixels.",
                 "Take a smaller kernel or a larger picture.",
             )
-        shared = (1,) * (x.ndim - len(lead) - 3)
         if self.boundary == "circular":
             rows, columns, shift = h, w, (-(kh // 2), -(kw // 2))
         else:
             rows, columns, shift = _fast(h + kh - 1), _fast(w + kw - 1), (1 - kh, 1 - kw)
         size, radius = (rows, columns), (kh // 2, kw // 2)
-        like = computable(x[..., :0])
-        key = (size, len(shared), like.dtype, like.device)
-        kept = _transfers.get(self)
-        if kept is not None and kept[0] == key:
-            transfer = kept[1]
-        else:
-            kernel = self.kernel.to(like).reshape(*lead, *shared, 1, kh, kw)
-            # Shifted so that whatever is filtered begins at index 0.
-            placed = pad(kernel, (0, columns - kw, 0, rows - kh)).roll(shift, (-2, -1))
-            transfer = torch.fft.rfft2(placed)
-            passing = transfer.requires_grad or transfer.is_inference()
-            if transfer.numel() <= KEPT_NUMBERS and not passing:
-                _transfers[self] = key, transfer
+        shared = x.ndim - len(lead) - 3
+        transfer = self._transfer(computable(x[..., :0]), shared, size, shift)
         return _Convolution(transfer, size, (h, w), radius, self.boundary)
 
+    def _transfer(
+        self, like: Tensor, shared: int, size: tuple[int, int], shift: tuple[int, int]
+    ) -> Complex[Tensor, "... _h _w"]:
+        """Return the transform of k, shifted so that whatever is filtered begins at index 0.
 
-_transfers: "WeakKeyDictionary[Blur, tuple[Any, Tensor]]" = WeakKeyDictionary()
+        That of the last call is kept, as long as the operator: a sampler asks for it hundreds of
+        times.
+        """
+        key = (like.dtype, like.device, shared, size)
+        kept = _transfers.get(self)
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        (*lead, kh, kw), (rows, columns) = self.kernel.shape, size
+        kernel = self.kernel.to(like).reshape(*lead, *(1,) * shared, 1, kh, kw)
+        placed = pad(kernel, (0, columns - kw, 0, rows - kh)).roll(shift, (-2, -1))
+        transfer = torch.fft.rfft2(placed)
+        passing = transfer.requires_grad or transfer.is_inference()
+        if transfer.numel() <= KEPT_NUMBERS and not passing:
+            _transfers[self] = key, transfer
+        return transfer
+
+
+_transfers: WeakKeyDictionary[Blur, tuple[Hashable, Tensor]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from lavps_cli.core.schedule import (
     over,
     ratio_grid,
     schedule_named,
+    spread,
     time_at_ratio,
     time_grid,
     transition,
@@ -117,6 +118,9 @@ def test_time_at_ratio_inverts_noise_ratio(schedule: Schedule) -> None:
 def test_coefficients_multiply_whole_pictures() -> None:
     x = torch.ones(2, 3, 4, 5)
     assert (over(time(2.0), x) * x == 2).all()
+    assert over(time(2.0), x).ndim == 0
+    for value in (time(2.0), torch.tensor([2.0, 3.0], dtype=torch.float64)):
+        assert torch.equal(spread(value, x), (over(value, x) * x).expand_as(x))
     scaled = over(torch.tensor([2.0, 3.0], dtype=torch.float64), x) * x
     assert scaled.dtype == torch.float32
     assert (scaled[0] == 2).all()

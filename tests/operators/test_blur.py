@@ -1,4 +1,5 @@
 from typing import Literal
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lavps_cli.errors import DataError
+from lavps_cli.operators import blur
 from lavps_cli.operators.blur import Blur
 from lavps_cli.operators.kernels import box_kernel, motion_kernel
 
@@ -64,6 +66,26 @@ def test_all_boundaries_agree_in_the_interior() -> None:
     for boundary in NUMPY_MODES:
         y = Blur(kernel, boundary)(x)[:, 2:-2, 2:-2]
         torch.testing.assert_close(y, inside)
+
+
+def test_what_is_kept_of_a_kernel_serves_its_own_size_type_and_axes() -> None:
+    kernel = motion_kernel(9, 0.5, torch.Generator().manual_seed(0))
+    one, kinds = Blur(kernel, "circular"), (torch.float32, torch.float64)
+    shapes = [(1, 3, 20, 24), (1, 3, 24, 20), (3, 20, 24), (2, 2, 1, 40, 20)]
+    for _ in range(2):
+        for shape in shapes:
+            for kind in kinds:
+                x = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=kind)
+                assert torch.equal(one(x), Blur(kernel, "circular")(x))
+                assert torch.equal(one(x), one(x))
+
+
+def test_what_is_kept_of_a_kernel_goes_with_the_operator() -> None:
+    operator = Blur(motion_kernel(9, 0.5, torch.Generator().manual_seed(0)), "circular")
+    operator(torch.zeros(1, 3, 16, 16))
+    kept = ref(blur._transfers[operator][1])
+    del operator
+    assert kept() is None
 
 
 def test_gradients_pass_to_the_kernel() -> None:
