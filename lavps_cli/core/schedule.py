@@ -177,7 +177,8 @@ def of_rows(coefficient: Time, x: Images, dtype: torch.dtype | None = None) -> F
 
 
 def _is_number(coefficient: Time) -> bool:
-    return not (coefficient.ndim or coefficient.is_cuda or coefficient.requires_grad)
+    on_host = coefficient.device.type == "cpu"
+    return coefficient.ndim == 0 and on_host and not coefficient.requires_grad
 
 
 @of_times
