@@ -1,6 +1,7 @@
 """Seconds of a picture on a GPU with the paper's FFHQ-256 network: eager, replayed, compiled.
 
     python benchmarks/gpu_speed.py [--batch 1] [--repeats 3] [--skip eager]
+    python benchmarks/gpu_speed.py --batch 96 --skip eager,replayed --evaluations
 
 The network has the shape of the authors' prior and random weights, as has the inference model;
 K = 100, G = 1 and 3, M = 1, motion deblurring of 256x256. Variants take turns after one run each to
@@ -33,12 +34,12 @@ from lavps_cli.models.inference import (
     InferenceNetwork,
 )
 from lavps_cli.models.preconditioning import PreconditionedDenoiser, hdit_denoiser
-from lavps_cli.models.replayed import replay
+from lavps_cli.models.replayed import WARM_CALLS, replay
 from lavps_cli.pipeline.placed import on_device
 from lavps_cli.pipeline.sampling import rest
 from lavps_cli.samplers.lavps import LavpsOptions, evaluations, lavps
 
-SIDE = 256
+SIDE, COMPARED = 256, 8
 OPTIONS = LavpsOptions(num_steps=100, grad_steps_start=1, grad_steps_end=3)
 VARIANTS = {
     "eager": "eager float32, line by line",
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--skip", default="", help="variants to leave out: eager,compiled")
+    parser.add_argument("--evaluations", action="store_true", help="time them only, no pictures")
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--device", default="cuda")
     given = parser.parse_args()
@@ -143,31 +145,39 @@ def main() -> None:
             shape=(batch, 3, SIDE, SIDE), noise=Noise(range(batch), device), inference=inference,
         )  # fmt: skip
 
-    for variant in made:
-        run(variant)
     times: dict[str, list[float]] = {variant: [] for variant in made}
-    for _ in range(given.repeats):
-        for variant, spent in times.items():
-            spent.append(seconds(lambda: run(variant), device))  # noqa: B023
-    forward, both = single(models("eager", of_weights, device)[0], batch, device)
+    if not given.evaluations:
+        for variant in made:
+            run(variant)
+        for _ in range(given.repeats):
+            for variant, spent in times.items():
+                spent.append(seconds(lambda: run(variant), device))  # noqa: B023
+    few = min(batch, COMPARED)
+    forward, both = single(models("eager", of_weights, device)[0], few, device)
     with FlopCounterMode(display=False) as counter:
         slope = both()
     value, flops, rate = forward(), counter.get_total_flops(), matrix_rate(device)
     print(f"torch {torch.__version__}, {device.type}, batch {batch}, {rate / 1e12:.0f} TFLOP/s, "
-          f"{flops / batch / 1e9:.0f} GFLOP an evaluation with its gradient, "
+          f"{flops / few / 1e9:.0f} GFLOP an evaluation with its gradient, "
           f"{evaluations(OPTIONS, warm=True)} evaluations")  # fmt: skip
     print("| variant | s a picture | forward, ms | with gradient, ms | of the rate | distance |")
     print("|---|---|---|---|---|---|")
     for variant, (prior, _) in made.items():
         calls = single(prior, batch, device)
+        for _ in range(WARM_CALLS):
+            for call in calls:
+                call()
         far = [
-            float((c() - r).norm() / r.norm()) for c, r in zip(calls, (value, slope), strict=True)
+            float((c()[:few] - r).norm() / r.norm())
+            for c, r in zip(calls, (value, slope), strict=True)
         ]
         of_one, of_both = (
             statistics.median(seconds(call, device) for _ in range(20)) for call in calls
         )
-        print(f"| {VARIANTS[variant]} | {statistics.median(times[variant]) / batch:.3f} "
-              f"| {of_one * 1e3:.2f} | {of_both * 1e3:.2f} | {flops / of_both / rate:.1%} "
+        taken = f"{statistics.median(times[variant]) / batch:.3f}" if times[variant] else ""
+        share = flops * batch / few / of_both / rate
+        print(f"| {VARIANTS[variant]} | {taken} "
+              f"| {of_one * 1e3:.2f} | {of_both * 1e3:.2f} | {share:.1%} "
               f"| {far[0]:.1e}, {far[1]:.1e} |", flush=True)  # fmt: skip
 
 
