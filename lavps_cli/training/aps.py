@@ -15,7 +15,7 @@ from lavps_cli.models.flow import FlowNetwork
 from lavps_cli.training.log import Numbers
 from lavps_cli.training.problems import Problems
 from lavps_cli.training.rows import Rows
-from lavps_cli.training.smoothed import RATIO_MIN, prior_bound, prior_slope, smoothing
+from lavps_cli.training.smoothed import FALLING_STEPS, prior_bound, prior_slope, smoothing
 
 _NOISE = 7
 
@@ -43,7 +43,7 @@ def terms(
     z: Image,
     w: Image,
     place: Tensor,
-    smoothed: float,
+    ratio: Tensor,
     autocast: torch.dtype | None = None,
 ) -> Terms:
     """Return the parts of the reverse KL, up to a constant, at x = G(z, y).
@@ -55,7 +55,7 @@ def terms(
         z: Standard normal, of the shape of the pictures.
         w: Likewise, for the prior's bound.
         place: In [0, 1), one per picture: where the bound is drawn.
-        smoothed: Noise ratio of the prior that the slope is taken of.
+        ratio: Level by which the prior is smoothed that the slope is taken of, one per picture.
         autocast: Precision of the backbone's inside.
     """
     beside = estimate(likelihood)
@@ -65,7 +65,7 @@ def terms(
         )
     x, log_det = network(z, condition)
     pixels = x[0].numel()
-    along = (prior_slope(denoiser, x, smoothed) * x).flatten(1).sum(1)
+    along = (prior_slope(denoiser, x, ratio) * x).flatten(1).sum(1)
     prior = prior_bound(denoiser, x, w, place) + along - along.detach()
     return Terms(-likelihood.log_prob(x) / pixels, prior / pixels, log_det / pixels)
 
@@ -104,15 +104,16 @@ class ApsObjective:
         x, generator = seen.x, seen.generator
         z, w = (rows.normal(tuple(x.shape[1:]), generator).to(x) for _ in range(2))
         order = torch.arange(rows.total, device=generator.device)[rows.slice]
-        place = (order + rows.uniform(generator)) / rows.total
+        place = ((order + rows.uniform(generator)) / rows.total).to(x.device)
+        falling = step if self.begins_smooth else FALLING_STEPS
         found = terms(
             self.network,
             self.denoiser,
             seen.likelihood,
             z,
             w,
-            place.to(x.device),
-            smoothing(step) if self.begins_smooth else RATIO_MIN,
+            place,
+            smoothing(falling, place),
             self.autocast,
         )
         numbers = {

@@ -31,6 +31,7 @@ from lavps_cli.training.smoothed import (
     FALLING_STEPS,
     RATIO_FIRST,
     RATIO_MIN,
+    SPAN,
     prior_bound,
     prior_slope,
     smoothing,
@@ -84,14 +85,18 @@ def test_the_slope_is_that_of_the_smoothed_prior() -> None:
     x = torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for ratio in (0.02, 0.7):
         exact = (x - 0.2) / (0.25 + ratio**2)
-        assert torch.allclose(prior_slope(prior, x, ratio), exact, rtol=1e-6)
+        levels = torch.full((2,), ratio, dtype=torch.float64)
+        assert torch.allclose(prior_slope(prior, x, levels), exact, rtol=1e-6)
 
 
 def test_smoothing_falls_to_its_least_level_and_stays() -> None:
-    levels = [smoothing(step) for step in range(2 * FALLING_STEPS)]
-    assert levels[0] == pytest.approx(RATIO_FIRST)
-    assert all(a > b for a, b in pairwise(levels[: FALLING_STEPS + 1]))
-    assert set(levels[FALLING_STEPS:]) == {RATIO_MIN}
+    ends = torch.tensor([0.0, 1.0])
+    levels = [smoothing(step, ends).tolist() for step in range(2 * FALLING_STEPS)]
+    assert levels[0] == pytest.approx([RATIO_FIRST, SPAN * RATIO_FIRST])
+    assert all(a[0] > b[0] for a, b in pairwise(levels[: FALLING_STEPS + 1]))
+    for low, high in levels[FALLING_STEPS:]:
+        assert low == RATIO_MIN
+        assert high == pytest.approx(SPAN * RATIO_MIN)
 
 
 def test_a_flow_learns_the_posterior_of_a_gaussian_from_observations_alone() -> None:
@@ -112,8 +117,8 @@ def test_a_flow_learns_the_posterior_of_a_gaussian_from_observations_alone() -> 
     for step in range(300):
         place = (torch.arange(16) + torch.rand(16, generator=generator)) / 16
         likelihood = observed(16)
-        z, w, smoothed = draw(16, 3, 8, 8), draw(16, 3, 8, 8), smoothing(2 * step)
-        kl = terms(network, prior, likelihood, z, w, place, smoothed).kl
+        z, w, ratio = draw(16, 3, 8, 8), draw(16, 3, 8, 8), smoothing(2 * step, place)
+        kl = terms(network, prior, likelihood, z, w, place, ratio).kl
         optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 300)
         optimizer.zero_grad()
         kl.mean().backward()
