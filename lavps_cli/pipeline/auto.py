@@ -30,6 +30,8 @@ FORMAT = 1
 BUNDLED = Path(__file__).parents[1] / "bench" / "curves.json"
 SCATTERED = "inpaint:pixels"
 """The kind of holes between whose pixels much is known; any others are `inpaint`."""
+AS_CHEAP = 1.5
+"""Costs that differ by no more count as the same where all are too high."""
 _LIKE = {"colorize": "inpaint", "jpeg": "denoise", "declip": "inpaint"}
 """Tasks that are not measured, and those whose methods serve for them."""
 
@@ -168,7 +170,9 @@ def kind_seen(degradation: Degradation) -> str:
 def best_point(
     curves: Curves, kind: str, methods: Collection[str], cost: float
 ) -> tuple[Point, bool]:
-    """Return the best configuration within a cost, and whether there is one; else the cheapest.
+    """Return the best configuration within a cost, and whether there is one.
+
+    Where there is none it is the best of the cheapest, whose costs are times and not known better.
 
     Args:
         curves: What is known.
@@ -180,10 +184,10 @@ def best_point(
     kind = kind if kind in known else kind_of(kind)
     usable = [p for p in curves.points if p.task == kind and p.method in methods]
     fit = [p for p in usable if p.cost <= cost]
-    if not fit:
-        return min(usable, key=lambda p: p.cost), False
+    least = min(p.cost for p in usable)
+    within = fit or [p for p in usable if p.cost <= AS_CHEAP * least]
     sign = 1 if curves.higher else -1
-    return max(fit, key=lambda p: (sign * p.value, -p.cost)), True
+    return max(within, key=lambda p: (sign * p.value, -p.cost)), bool(fit)
 
 
 def usable_methods(weights: Weights, A: LinearOperator, shape: tuple[int, int]) -> list[str]:

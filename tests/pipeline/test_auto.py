@@ -56,6 +56,12 @@ def test_the_best_within_a_cost_is_taken_and_else_the_cheapest(
     assert (found.method, there) == (method, fits)
 
 
+def test_of_those_as_cheap_as_the_cheapest_the_best_is_taken() -> None:
+    about = curves(point("aps", 0.8, 15.0), point("conditional", 0.9, 22.0), *THREE)
+    found, there = best_point(about, "sr", ("aps", "conditional", *ALL), 0.1)
+    assert (found.method, there) == ("conditional", False)
+
+
 def test_where_lower_is_better_the_lowest_wins() -> None:
     assert best_point(curves(*THREE, higher=False), "sr", ALL, 1e4)[0].method == "ddrm"
 
