@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lavps_cli import catalog
+from lavps_cli.catalog import WeightsKind
 from lavps_cli.core.denoiser import CountedDenoiser, Denoiser
 from lavps_cli.core.gaussian import DiagonalGaussian
 from lavps_cli.core.likelihood import Likelihood
@@ -22,6 +23,7 @@ from lavps_cli.pipeline.coarse import FACTOR, guided, reduced
 from lavps_cli.pipeline.model import Model
 from lavps_cli.pipeline.placed import on_device
 from lavps_cli.pipeline.seeds import derive_seed
+from lavps_cli.weights.index import beside_of, bundled
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +148,7 @@ def _denoiser(model: Model, method: str, likelihood: Likelihood) -> Denoiser:
             return denoiser
         raise UsageError(
             f"--method {method} needs a network that was trained to see the observation.",
-            f"Train one:  lavps train --stage {wanted}      Then:  --model runs/{wanted}",
+            _where_trained(wanted),
         )
     kind = denoiser.kind
     if kind != wanted:
@@ -155,6 +157,13 @@ def _denoiser(model: Model, method: str, likelihood: Likelihood) -> Denoiser:
             f"Use it with:  --method {kind}",
         )
     return denoiser.given(likelihood)
+
+
+def _where_trained(kind: WeightsKind) -> str:
+    """Return what to do for want of a network of that kind."""
+    known = [name for name, folder in bundled().items() if beside_of(folder, kind) is not None]
+    first = "".join(f"Use:  --model {name}      Or train" for name in known[:1]) or "Train"
+    return f"{first} one:  lavps train --stage {kind}      Then:  --model runs/{kind}"
 
 
 def draw(

@@ -1,10 +1,14 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from lavps_cli.core.likelihood import observe
+from lavps_cli.core.noise import Noise
 from lavps_cli.errors import DeviceError, UsageError, WeightsError
+from lavps_cli.operators.denoising import Denoising
 from lavps_cli.pipeline import model, priors
 from lavps_cli.pipeline.model import (
     Tiling,
@@ -14,6 +18,8 @@ from lavps_cli.pipeline.model import (
     pick_dtype,
 )
 from lavps_cli.pipeline.requests import Compute
+from lavps_cli.pipeline.sampling import draw, sampler_options
+from lavps_cli.weights.index import beside_of, bundled
 
 CPU = torch.device("cpu")
 
@@ -184,3 +190,17 @@ def test_a_label_is_for_priors_that_know_classes(own: Path, model_folder: Path) 
         open_weights(Compute(model=f"{own}:grey", label=3, device="cpu"))
     with pytest.raises(UsageError, match="without labels"):
         open_weights(Compute(model=str(model_folder), label=3, device="cpu")).model(Tiling(0, 0))
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("method", ["aps", "conditional"])
+def test_a_method_that_lacks_a_network_names_a_model_that_has_one(method: str) -> None:
+    ready = weights(bundled()["natural-64"], "none").model(Tiling(0, 0))
+    picture, noise = torch.zeros(1, 3, 64, 64), Noise([0], CPU)
+    likelihood = observe(Denoising(), picture, 0.1, noise)
+    options = sampler_options(method, "fast", (), None)
+    with pytest.raises(UsageError) as refused:
+        draw(ready, likelihood, options, method=method, shape=(3, 64, 64), seeds=[0])
+    named = re.search(r"--model (\S+)", refused.value.hint)
+    assert named is not None
+    assert beside_of(bundled()[named[1]], method) is not None
