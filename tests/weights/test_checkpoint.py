@@ -10,7 +10,7 @@ from lavps_cli.errors import WeightsError
 from lavps_cli.models.hdit import HDiT, HDiTConfig
 from lavps_cli.models.hdit_layers import LevelConfig
 from lavps_cli.models.inference import COND_WIDTH, InferenceNetwork
-from lavps_cli.weights.amortised import load_unfolded
+from lavps_cli.weights.amortised import load_flow, load_unfolded
 from lavps_cli.weights.checkpoint import (
     digest,
     load_conditional,
@@ -193,6 +193,7 @@ def test_every_bundled_model_loads(name: str) -> None:
     else:
         load = {
             "denoiser": load_denoiser, "inference": load_inference, "conditional": load_conditional,
+            "aps": load_flow,
         }[config["kind"]]  # fmt: skip
         load(folder, device=CPU)
     assert (folder / "README.md").is_file()
