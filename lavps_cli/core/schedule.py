@@ -129,16 +129,15 @@ def of_times(function: F) -> F:
 
     @wraps(function)
     def found(schedule: Schedule, *times: Tensor, **numbers: float) -> object:
-        if isinstance(schedule, Hashable) and all(map(_is_single, times)):
+        if isinstance(schedule, Hashable) and all(map(_is_kept, times)):
             return kept(schedule, *map(float, times), **numbers)
         return function(schedule, *times, **numbers)
 
     return cast(F, found)
 
 
-def _is_single(t: Tensor) -> bool:
-    where = (t.ndim, t.dtype, t.device.type)
-    return where == (0, torch.float64, "cpu") and not t.requires_grad
+def _is_kept(t: Tensor) -> bool:
+    return t.dtype == torch.float64 and _is_number(t)
 
 
 @of_times

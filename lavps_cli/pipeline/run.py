@@ -178,7 +178,7 @@ def _size_told(batch: int, tiling: Tiling) -> str:
 
 
 def let_go(device: torch.device) -> None:
-    """Give a device back the memory that nothing uses any more, or that may be used anew."""
+    """Give a device that has run out of memory back what is not in use, recorded graphs too."""
     if device.type == "cuda":
         forget()
         torch.cuda.empty_cache()

@@ -161,9 +161,11 @@ def _denoiser(model: Model, method: str, likelihood: Likelihood) -> Denoiser:
 
 def _where_trained(kind: WeightsKind) -> str:
     """Return what to do for want of a network of that kind."""
-    known = [name for name, folder in bundled().items() if beside_of(folder, kind) is not None]
-    first = "".join(f"Use:  --model {name}      Or train" for name in known[:1]) or "Train"
-    return f"{first} one:  lavps train --stage {kind}      Then:  --model runs/{kind}"
+    train = f"lavps train --stage {kind}      Then:  --model runs/{kind}"
+    for name, folder in bundled().items():
+        if beside_of(folder, kind) is not None:
+            return f"Use:  --model {name}      Or train one:  {train}"
+    return f"Train one:  {train}"
 
 
 def draw(

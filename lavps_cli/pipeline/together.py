@@ -69,7 +69,6 @@ def sample_together(
     """
     if len(seen) == 1:
         return [None]
-    found = None
     need = needed(
         seen[0], weights, tiling, sampling.method, options, batch=len(seen), samples=len(seen)
     )
@@ -78,9 +77,12 @@ def sample_together(
         found = _all_at_once(seen, weights, tiling, sampling, options, on_step)
         if found is not None:
             return [*found]
-    elif warn is not None:
-        warn(f"{len(seen)} pictures at once would not fit into the memory; half of them do.")
-    let_go(weights.device)
+        let_go(weights.device)
+    else:
+        if warn is not None:
+            warn(f"{len(seen)} pictures at once would not fit into the memory; half of them do.")
+        if weights.device.type == "cuda":
+            torch.cuda.empty_cache()
     half = len(seen) // 2
     return [
         each

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lavps_cli.core.denoiser import Denoiser
+from lavps_cli.core.denoiser import Denoiser, denoised
 from lavps_cli.core.likelihood import Likelihood
 from lavps_cli.core.noise import Noise
 from lavps_cli.core.operator import LinearOperator
-from lavps_cli.core.schedule import over, time_at_ratio
+from lavps_cli.core.schedule import over
 from lavps_cli.core.step import OnStep, Step, check_finite
 from lavps_cli.core.types import Image
 from lavps_cli.errors import UsageError
@@ -121,11 +121,8 @@ def towards_observation(likelihood: Likelihood, x0: Image, trust: Float[Tensor, 
 
 def _denoised(denoiser: Denoiser, z: Image, ratio: Float[Tensor, ""], jumps: int) -> Image:
     """Return x_0 of z = x_0 + ratio w, by `jumps` DDIM steps at falling levels."""
-    schedule = denoiser.schedule
     x0 = z
     for j in range(jumps):
-        here = ratio * (1 - j / jumps) ** 2
-        t = time_at_ratio(schedule, here)
-        x0 = denoiser(over(schedule.alpha(t), z) * z, t)
+        x0 = denoised(denoiser, z, ratio * (1 - j / jumps) ** 2)
         z = x0 + (1 - 1 / (jumps - j)) ** 2 * (z - x0)
     return x0

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from lavps_cli.core.denoiser import Denoiser
-from lavps_cli.core.schedule import over, time_at_ratio
+from lavps_cli.core.denoiser import Denoiser, denoised
+from lavps_cli.core.schedule import over
 from lavps_cli.core.types import Image, PerImage
 
 RATIO_MIN, RATIO_MAX = 0.02, 80.0
@@ -32,7 +32,7 @@ def prior_bound(denoiser: Denoiser, x: Image, w: Image, place: Tensor) -> PerIma
     span = math.log(RATIO_MAX / RATIO_MIN)
     ratio = RATIO_MIN * torch.exp(span * place.double())
     noise = over(ratio, x) * w
-    error = x - _denoised(denoiser, x + noise, ratio)
+    error = x - denoised(denoiser, x + noise, ratio)
     excess = (error.square() - noise.square()).flatten(1).sum(1)
     bound: Tensor = span * excess / ratio.to(excess) ** 2
     return bound
@@ -47,7 +47,7 @@ def prior_slope(denoiser: Denoiser, x: Image, ratio: Tensor) -> Image:
     through the denoiser's Jacobian, and a picture that it leaves alone, such as one whose noise it
     takes for texture, is a valley. In `training/aps.py` means stayed there at the observation.
     """
-    return (x - _denoised(denoiser, x, ratio)) / over(ratio, x) ** 2
+    return (x - denoised(denoiser, x, ratio)) / over(ratio, x) ** 2
 
 
 def smoothing(step: int, place: Tensor) -> Tensor:
@@ -64,8 +64,3 @@ def smoothing(step: int, place: Tensor) -> Tensor:
     """
     left = max(1 - step / FALLING_STEPS, 0)
     return RATIO_MIN * (RATIO_FIRST / RATIO_MIN) ** left * SPAN ** place.double()
-
-
-def _denoised(denoiser: Denoiser, x: Image, ratio: Tensor) -> Image:
-    t = time_at_ratio(denoiser.schedule, ratio)
-    return denoiser(over(denoiser.schedule.alpha(t), x) * x, t)
