@@ -1,7 +1,7 @@
 """An FFHQ prior at 64x64 and its inference model against MGDM: quality by cost, and speedup.
 
     python benchmarks/ffhq64.py run    FACES OUT.jsonl --distance FILE.py [--tasks sr4,...]
-    python benchmarks/ffhq64.py report OUT.jsonl
+    python benchmarks/ffhq64.py report OUT.jsonl [--over plain]
     python benchmarks/ffhq64.py table4 FACES OUT.jsonl --distance FILE.py
 
 FACES holds 00000.jpg and so on at 128x128, reduced 2:1 here. sigma_y = 0.05. A unit is a forward
@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,15 +41,44 @@ from lavps_cli.pipeline.sampling import draw
 from lavps_cli.samplers.lavps import LavpsOptions
 
 SEEN, UNSEEN = ("sr4", "deblur", "centre", "rectangle"), ("pixels", "deblur-ood")
-Setting: TypeAlias = tuple[int, int, int, float | None]
-"""K, G_start, G_end, and where script-T ends (`switch_back`; it begins at once). None is MGDM."""
-GRID: list[Setting] = [
+
+
+class Setting(NamedTuple):
+    """What a row of the tables is drawn with."""
+
+    num_steps: int
+    grad_steps_start: int
+    grad_steps_end: int
+    switch_back: float | None
+    """Where script-T ends; None is MGDM."""
+    switch_ratio: float = 0.0
+    """Where it begins."""
+    settle: int = 0
+
+    @property
+    def is_mgdm(self) -> bool:
+        return self.switch_back is None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is LAVPS as printed: the start is predicted last, and compared always."""
+        return self.switch_back == 1 and self.switch_ratio > 0 and self.settle == 0
+
+    def __str__(self) -> str:
+        name = f"K={self.num_steps} G={self.grad_steps_start}/{self.grad_steps_end}"
+        if self.is_mgdm:
+            return f"MGDM {name}"
+        until = f" {self.switch_ratio:g}-{self.switch_back:g}"
+        return f"LAVPS {name}{until}" + (f" settle={self.settle}" if self.settle else "")
+
+
+GRID = [Setting(*each) for each in [
     (8, 1, 1, None), (16, 1, 1, None), (12, 2, 2, None), (20, 2, 2, None), (30, 1, 1, None),
     (36, 2, 2, None), (60, 2, 2, None),
     (8, 0, 0, 1.0), (15, 0, 0, 1.0), (8, 1, 0, 0.7), (12, 1, 0, 0.7), (12, 1, 0, 0.8),
     (20, 1, 0, 0.7), (20, 1, 0, 0.8), (20, 2, 0, 0.7), (36, 1, 0, 0.75), (36, 2, 0, 0.7),
     (20, 2, 0, 0.5), (16, 1, 1, 0.5), (16, 1, 1, 0.8), (20, 2, 2, 0.5), (20, 2, 2, 0.7),
-]  # fmt: skip
+]]  # fmt: skip
 Row = dict[str, Any]
 
 
@@ -89,19 +118,16 @@ def batches(first: int, count: int, size: int) -> Iterator[list[int]]:
 
 
 def measure(
-    weights: Any, distance: Any, task: str, x: Image, numbers: list[int], setting: Any
+    weights: Any, distance: Any, task: str, x: Image, numbers: list[int], setting: Setting
 ) -> list[Row]:
-    num_steps, start, end, back = setting
-    options = LavpsOptions(
-        num_steps=num_steps, grad_steps_start=start, grad_steps_end=end, switch_ratio=0.0,
-        switch_back=1.0 if back is None else back,
-    )  # fmt: skip
+    back = 1.0 if setting.is_mgdm else setting.switch_back
+    options = LavpsOptions(**setting._asdict() | {"switch_back": back})
     model, device = weights.model(Tiling(0, 0)), weights.device
     seen = likelihood(task, x, numbers)
     A = of_rows(seen.A, slice(None), device)
     drawn = draw(
         model, replace(seen, y=seen.y.to(device), A=A), options,
-        method="mgdm" if back is None else "lavps", shape=tuple(x.shape[1:]), seeds=numbers,
+        method="mgdm" if setting.is_mgdm else "lavps", shape=tuple(x.shape[1:]), seeds=numbers,
         coarse=False,
     )  # fmt: skip
     x, seconds = x.to(device), drawn.seconds / len(x)
@@ -117,32 +143,32 @@ def measure(
     ]  # fmt: skip
 
 
-def run(given: argparse.Namespace, tasks: list[str], grid: list[Any]) -> list[Row]:
+def run(given: argparse.Namespace, tasks: list[str], grid: list[Setting]) -> list[Row]:
     weights = open_weights(
         Compute(model=given.model, inference=given.inference, device=given.device)
     )
     distance = load_distance(given.distance)
     rows = read(given.out)
-    have = {(r["task"], tuple(r["setting"]), r["number"]) for r in rows}
+    have = {(r["task"], Setting(*r["setting"]), r["number"]) for r in rows}
     for numbers in batches(given.first, given.images, given.batch):
         x = torch.cat([face(given.faces, n) for n in numbers])
         for task in tasks:
             for setting in grid:
-                if all((task, tuple(setting), n) in have for n in numbers):
+                if all((task, setting, n) in have for n in numbers):
                     continue
                 new = measure(weights, distance, task, x, numbers, setting)
                 rows += new
                 with given.out.open("a") as file:
                     file.writelines(json.dumps(row) + "\n" for row in new)
                 means = {k: np.mean([r[k] for r in new]) for k in ("psnr", "distance", "units")}
-                print(numbers[0], task, setting, {k: round(float(v), 3) for k, v in means.items()},
-                      flush=True)  # fmt: skip
+                told = {k: round(float(v), 3) for k, v in means.items()}
+                print(numbers[0], task, str(setting), told, flush=True)
     return rows
 
 
-def gains(task: list[Row], a: Any, b: Any, name: str) -> np.ndarray:
+def gains(task: list[Row], a: Setting, b: Setting, name: str) -> np.ndarray:
     """Return how much better b is than a, picture by picture."""
-    of = [{r["number"]: r[name] for r in task if tuple(r["setting"]) == s} for s in (a, b)]
+    of = [{r["number"]: r[name] for r in task if r["setting"] == s} for s in (a, b)]
     both = sorted(of[0].keys() & of[1].keys())
     sign = -1 if name == "distance" else 1
     return sign * np.array([of[1][n] - of[0][n] for n in both])
@@ -154,55 +180,57 @@ def not_worse(gain: np.ndarray, margin: float) -> bool:
     return bool(statistic > stats.t.ppf(0.95, len(gain) - 1))
 
 
-def report(rows: list[Row]) -> None:
+def report(rows: list[Row], over: str = "MGDM") -> None:
+    rows = [r | {"setting": Setting(*r["setting"])} for r in rows]
     for name in dict.fromkeys(r["task"] for r in rows):
         task = [r for r in rows if r["task"] == name]
-        settings = list(dict.fromkeys(tuple(r["setting"]) for r in task))
+        settings = list(dict.fromkeys(r["setting"] for r in task))
 
-        def mean(setting: Any, key: str, task: list[Row] = task) -> float:
-            return float(np.mean([r[key] for r in task if tuple(r["setting"]) == setting]))
+        def mean(setting: Setting, key: str, task: list[Row] = task) -> float:
+            return float(np.mean([r[key] for r in task if r["setting"] == setting]))
 
         count = len({r["number"] for r in task})
         print(f"\n### {name}, {count} pictures\n")
-        print("| method | K | G | back | units | s | PSNR | SSIM | distance |")
-        print("|---|---|---|---|---|---|---|---|---|")
+        print("| setting | units | s | PSNR | SSIM | distance |")
+        print("|---|---|---|---|---|---|")
         for s in sorted(settings, key=lambda s: mean(s, "units")):
-            method = "MGDM" if s[3] is None else "LAVPS"
-            back = "" if s[3] is None else s[3]
-            print(f"| {method} | {s[0]} | {s[1]}/{s[2]} | {back} | {mean(s, 'units'):.0f} | "
+            print(f"| {s} | {mean(s, 'units'):.0f} | "
                   f"{mean(s, 'seconds'):.2f} | {mean(s, 'psnr'):.2f} | {mean(s, 'ssim'):.3f} | "
                   f"{mean(s, 'distance'):.3f} |")  # fmt: skip
-        cold = [s for s in settings if s[3] is None]
-        warm = sorted((s for s in settings if s[3] is not None), key=lambda s: mean(s, "units"))
+        cold = [s for s in settings if (s.is_mgdm if over == "MGDM" else s.is_plain)]
+        others = (s for s in settings if s not in cold and not s.is_mgdm)
+        warm = sorted(others, key=lambda s: mean(s, "units"))
         front = [
             s for s in cold
             if not any(mean(o, "units") <= mean(s, "units") and o != s
                        and mean(o, "distance") <= mean(s, "distance") for o in cold)
         ]  # fmt: skip
         margin = 0.03 * float(np.mean([mean(s, "distance") for s in front]))
-        print(f"\nMGDM's front by distance; margins {margin:.3f} and 0.1 dB, one-sided, 0.05:\n")
+        print(f"\nThe front of {over} by distance; margins {margin:.3f} and 0.1 dB, one-sided:\n")
         for s in sorted(front, key=lambda s: mean(s, "units")):
             good = [
                 w for w in warm
                 if not_worse(gains(task, s, w, "distance"), margin)
                 and not_worse(gains(task, s, w, "psnr"), 0.1)
             ]  # fmt: skip
-            text = "no LAVPS setting is as good"
+            text = "no other setting is as good"
             if good:
                 w = good[0]
-                text = (f"LAVPS K={w[0]} G={w[1]}/{w[2]} back={w[3]}: "
-                        f"{mean(s, 'units') / mean(w, 'units'):.2f} times by units, "
+                text = (f"{w}: {mean(s, 'units') / mean(w, 'units'):.2f} times by units, "
                         f"{mean(s, 'seconds') / mean(w, 'seconds'):.2f} by time")  # fmt: skip
-            print(f"- K={s[0]} G={s[1]}/{s[2]}, {mean(s, 'units'):.0f} units: {text}")
+            print(f"- {s}, {mean(s, 'units'):.0f} units: {text}")
         print("\nAt equal settings, LAVPS less MGDM, with 95 % intervals:\n")
         for w in warm:
-            same = (w[0], w[1], w[2], None)
-            if same in cold:
+            same = w._replace(switch_back=None, switch_ratio=0.0, settle=0)
+            if same in settings:
                 for key in ("psnr", "distance"):
                     gain = gains(task, same, w, key)
                     half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
-                    print(f"- K={w[0]} G={w[1]}/{w[2]} back={w[3]}: {key} better by "
-                          f"{gain.mean():+.3f} +- {half:.3f}")  # fmt: skip
+                    print(f"- {w}: {key} better by {gain.mean():+.3f} +- {half:.3f}")  # fmt: skip
+
+
+def settings_of(text: str) -> list[Setting]:
+    return [Setting(*each) for each in json.loads(text)]
 
 
 def main() -> None:
@@ -216,16 +244,18 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=4100, help="4000 for validation")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--distance", type=Path)
-    parser.add_argument("--settings", type=json.loads, default=GRID, help="instead of GRID, JSON")
+    parser.add_argument("--settings", type=settings_of, default=GRID, help="instead of GRID, JSON")
+    parser.add_argument("--over", choices=("MGDM", "plain"), default="MGDM", help="compared with")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=32, help="pictures restored at once")
     given = parser.parse_args()
     if given.what == "report":
-        report(read(given.out))
+        report(read(given.out), given.over)
     elif given.what == "run":
-        report(run(given, given.tasks.split(","), given.settings))
+        report(run(given, given.tasks.split(","), given.settings), given.over)
     else:
-        report(run(given, ["rectangle", "pixels9"], [(100, 2, 2, None), (36, 2, 0, 0.7)]))
+        both = [Setting(100, 2, 2, None), Setting(36, 2, 0, 0.7)]
+        report(run(given, ["rectangle", "pixels9"], both))
 
 
 if __name__ == "__main__":

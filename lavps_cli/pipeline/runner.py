@@ -86,6 +86,8 @@ class Run:
     """By task and `probe_size`, found when needed."""
     options: dict[tuple[str, tuple[str, ...]], Any] = field(default_factory=dict)
     """By preset and settings."""
+    most: dict[tuple[int, int], int] = field(default_factory=dict)
+    """By shape, how many pictures memory lets be sampled at once, as far as it is known."""
     early: dict[int, Early] = field(default_factory=dict)
     """Of jobs, by their index; held until their turn."""
 
@@ -186,7 +188,8 @@ class Run:
         sampling, case = ready.job.request.sampling, ready.case
         apart = sampling.budget is not None or case.picture.alpha is not None
         given = parse_count("--batch-size", self.request.compute.batch_size, 1)
-        return 1 if apart else group_size(case.seen, self.weights, sampling, given)
+        size = 1 if apart else group_size(case.seen, self.weights, sampling, given)
+        return min(size, self.most.get(case.seen.shape, size))
 
     def restore(self, group: "list[Ready | list[Outcome]]") -> Callable[[], list[Outcome]]:
         """Sample the pictures of a group, and return what writes them and tells the outcomes."""
@@ -211,6 +214,7 @@ class Run:
                 self.options_of(first.job.request),
                 self._watch(ready, started),
                 self.listener.warn,
+                most=self.most,
             )
         seconds = (time.monotonic() - started) / len(ready)
         calls = [

@@ -60,35 +60,66 @@ def sample_together(
     options: Any,
     on_step: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
+    *,
+    most: dict[tuple[int, int], int] | None = None,
+    oom_retries: int = 0,
 ) -> list[Posterior | None]:
     """Return one sample of each picture; those that `fit_together`.
 
     Each picture has its own generator, and gets what it would alone, up to rounding. Where memory
     would not suffice or runs out, half of them are sampled at a time. None where that fails, for
     want of memory or for one of them: it is to be sampled by itself.
+
+    Args:
+        seen: The pictures' problems.
+        weights: Networks and their device.
+        tiling: How the networks see the pictures.
+        sampling: Method and seed, as asked.
+        options: The method's own.
+        on_step: Told steps done and their number.
+        warn: Told what is done for want of memory.
+        most: By shape, how many pictures memory lets be sampled at once, as far as it is known:
+            what is learnt here is kept there, so that the next ones need not run out again.
+        oom_retries: How often memory ran out already.
     """
     if len(seen) == 1:
         return [None]
+    most = {} if most is None else most
+    shape, half = seen[0].shape, (len(seen) + 1) // 2
+    too_many = len(seen) > most.get(shape, len(seen))
     need = needed(
         seen[0], weights, tiling, sampling.method, options, batch=len(seen), samples=len(seen)
     )
     free = available(weights.device)
-    if free is None or need.bytes <= free:
-        found = _all_at_once(seen, weights, tiling, sampling, options, on_step)
-        if found is not None:
-            return [*found]
-        let_go(weights.device)
-    else:
+    if not too_many and free is not None and need.bytes > free:
+        most[shape] = half
         if warn is not None:
-            warn(f"{len(seen)} pictures at once would not fit into the memory; half of them do.")
+            warn(f"{len(seen)} pictures at once would not fit into the memory; {half} are tried.")
         if weights.device.type == "cuda":
             torch.cuda.empty_cache()
-    half = len(seen) // 2
+    elif not too_many:
+        try:
+            return [*_all_at_once(seen, weights, tiling, sampling, options, oom_retries, on_step)]
+        except LavpsError:
+            ran_out = False  # One of them cannot be restored; the others can.
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            ran_out = True
+        if ran_out:
+            most[shape] = half
+            oom_retries += 1
+            if warn is not None:
+                warn(f"out of memory; it goes on with {half} at once.")
+            let_go(weights.device)  # Here, where nothing holds on to what has failed.
     return [
         each
         for part in (seen[:half], seen[half:])
-        for each in sample_together(part, weights, tiling, sampling, options, on_step, warn)
-    ]
+        for each in sample_together(
+            part, weights, tiling, sampling, options, on_step, warn,
+            most=most, oom_retries=oom_retries,
+        )
+    ]  # fmt: skip
 
 
 def _all_at_once(
@@ -97,25 +128,21 @@ def _all_at_once(
     tiling: Tiling,
     sampling: Sampling,
     options: Any,
+    oom_retries: int,
     on_step: Callable[[int, int], None] | None,
-) -> list[Posterior] | None:
+) -> list[Posterior]:
     alone = derive_seed(sampling.seed, "sample", 0)
     y = torch.cat([each.y for each in seen])
-    try:
-        drawn = draw(
-            weights.model(tiling),
-            seen[0].likelihood(y.to(weights.device)),
-            options,
-            method=sampling.method,
-            shape=(3, *seen[0].shape),
-            seeds=[alone] * len(seen),
-            coarse=sampling.coarse,
-            on_step=on_step,
-        )
-    except (RuntimeError, MemoryError, LavpsError) as error:
-        if not isinstance(error, LavpsError) and not is_out_of_memory(error):
-            raise
-        return None
+    drawn = draw(
+        weights.model(tiling),
+        seen[0].likelihood(y.to(weights.device)),
+        options,
+        method=sampling.method,
+        shape=(3, *seen[0].shape),
+        seeds=[alone] * len(seen),
+        coarse=sampling.coarse,
+        on_step=on_step,
+    )
     x, memory = drawn.x.cpu(), peak(weights.device)
     return [
         Posterior(
@@ -125,7 +152,7 @@ def _all_at_once(
             accepted=[drawn.accepted[i]],
             offered=drawn.offered,
             tile=tiling.tile,
-            oom_retries=0,
+            oom_retries=oom_retries,
             peak_memory=memory,
         )
         for i in range(len(seen))

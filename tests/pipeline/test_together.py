@@ -78,13 +78,24 @@ def test_a_batch_without_memory_is_halved(
     common = (weights, Tiling(0, 0), Sampling(), options)
     expected = sample_together(pictures, *common)
     monkeypatch.setattr(together, "draw", tight)
-    found = sample_together(pictures, *common)
-    assert tried == [5, 2, 3, 2]
+    said, most = list[str](), dict[tuple[int, int], int]()
+    found = sample_together(pictures, *common, warn=said.append, most=most)
+    assert tried == [5, 3, 2, 2]
     assert [each is None for each in found] == [False, False, True, False, False]
+    assert [each.oom_retries for each in found if each is not None] == [2, 2, 1, 1]
+    assert said == [f"out of memory; it goes on with {n} at once." for n in (3, 2)]
     for one, other in zip(found, expected, strict=True):
         assert other is not None
         if one is not None:
             assert torch.allclose(one.x, other.x, atol=1e-4)
+    tried.clear()
+    again = sample_together(pictures[:4], *common, warn=said.append, most=most)
+    assert tried == [2, 2]  # What is known is not tried once more.
+    assert len(said) == 2
+    for one, other in zip(again, expected, strict=False):
+        assert one is not None
+        assert other is not None
+        assert torch.allclose(one.x, other.x, atol=1e-4)
 
 
 def test_a_batch_that_would_not_fit_is_halved_before(
@@ -94,6 +105,9 @@ def test_a_batch_that_would_not_fit_is_halved_before(
     options = sampler_options("lavps", "balanced", ("num_steps=4",), weights.switch_ratio)
     said: list[str] = []
     pictures = [seen(i, task="denoise") for i in range(2)]
-    common = (weights, Tiling(0, 0), Sampling(), options)
-    assert sample_together(pictures, *common, warn=said.append) == [None, None]
+    common, most = (weights, Tiling(0, 0), Sampling(), options), dict[tuple[int, int], int]()
+    for _ in range(2):
+        found = sample_together(pictures, *common, warn=said.append, most=most)
+        assert found == [None, None]
     assert "2 pictures at once" in said[0]
+    assert len(said) == 1
