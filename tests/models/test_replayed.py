@@ -1,8 +1,10 @@
 """Recorded evaluations: values and slopes of the network itself, whatever was played between."""
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from weakref import ref
 
@@ -10,8 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lavps_cli.images.picture import Picture
 from lavps_cli.models import replayed
 from lavps_cli.models.replayed import forget, replay
+from lavps_cli.pipeline import run, together
+from lavps_cli.pipeline.model import Tiling, Weights, open_weights
+from lavps_cli.pipeline.problem import observation
+from lavps_cli.pipeline.requests import Compute, Problem, Sampling
+from lavps_cli.pipeline.sampling import sampler_options
 
 CPU = torch.device("cpu")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -175,6 +183,64 @@ def test_what_is_forgotten_is_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> 
     assert first() is None
     assert torch.equal(ours(x, level), plain(x, level))
     assert len(kept) == 1
+
+
+@pytest.mark.usefixtures("pretended")
+@pytest.mark.parametrize("where", [run, together])
+@pytest.mark.parametrize("calls", [7, 8, 9, 20, 21])
+def test_where_memory_runs_out_nothing_holds_on_to_graphs(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch, where: Any, calls: int
+) -> None:
+    # What is referred to by the failed attempt, a slope or a traceback, would not be given back.
+    graphs: list[ref[replayed._Recorded]] = []
+    alive: list[int] = []
+    tight = False
+
+    def record(forward: Callable[..., Tensor], x: Tensor, *rest: Any) -> replayed._Recorded:
+        def short(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            nonlocal calls
+            calls -= 1
+            if tight and calls < 0 and len(x) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return forward(x, *args, **kwargs)
+
+        kept = recorded(short, x, *rest)
+        graphs.append(ref(kept))
+        return kept
+
+    def let_go(device: torch.device) -> None:
+        forget()
+        alive.append(sum(each() is not None for each in graphs))
+
+    monkeypatch.setattr(replayed, "_record", record)
+    monkeypatch.setattr(Weights, "_hasten", lambda _, network: replay(network, [], None))
+    monkeypatch.setattr(where, "let_go", let_go)
+    weights = open_weights(Compute(model=str(model_folder), device="cpu", dtype="fp32"))
+    options = sampler_options("mgdm", "fast", ("num_steps=9",), None)
+    seen = [
+        observation(Picture(picture(i)[:1]), "in", Problem(task="denoise", noise="0.1"), None)
+        for i in range(2)
+    ]
+
+    def drawn() -> list[Tensor | None]:
+        common = weights, Tiling(0, 0), Sampling(method="mgdm", samples=len(seen)), options
+        if where is run:
+            return [*run.sample_posterior(seen[0], *common).x]
+        found = together.sample_together(seen, *common)
+        return [None if each is None else each.x for each in found]
+
+    expected, tight = drawn(), True
+    forget()
+    gc.disable()
+    try:
+        found = drawn()
+    finally:
+        gc.enable()
+    assert len(graphs) > 1
+    assert alive == [0]
+    for one, other in zip(found, expected, strict=True):
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
 
 
 @pytest.mark.usefixtures("pretended")
