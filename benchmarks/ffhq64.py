@@ -54,6 +54,7 @@ class Setting(NamedTuple):
     switch_ratio: float = 0.0
     """Where it begins."""
     settle: int = 0
+    data_step: bool = False
 
     @property
     def is_mgdm(self) -> bool:
@@ -61,15 +62,17 @@ class Setting(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is LAVPS as printed: the start is predicted last, and compared always."""
-        return self.switch_back == 1 and self.switch_ratio > 0 and self.settle == 0
+        """Whether it is LAVPS as printed: starts are predicted late, and compared always."""
+        changed = self.settle > 0 or self.data_step
+        return self.switch_back == 1 and self.switch_ratio > 0 and not changed
 
     def __str__(self) -> str:
         name = f"K={self.num_steps} G={self.grad_steps_start}/{self.grad_steps_end}"
         if self.is_mgdm:
             return f"MGDM {name}"
-        until = f" {self.switch_ratio:g}-{self.switch_back:g}"
-        return f"LAVPS {name}{until}" + (f" settle={self.settle}" if self.settle else "")
+        name = f"LAVPS {name} {self.switch_ratio:g}-{self.switch_back:g}"
+        settled = f" settle={self.settle}" if self.settle else ""
+        return name + settled + (" data_step" if self.data_step else "")
 
 
 GRID = [Setting(*each) for each in [
@@ -221,7 +224,7 @@ def report(rows: list[Row], over: str = "MGDM") -> None:
             print(f"- {s}, {mean(s, 'units'):.0f} units: {text}")
         print("\nAt equal settings, LAVPS less MGDM, with 95 % intervals:\n")
         for w in warm:
-            same = w._replace(switch_back=None, switch_ratio=0.0, settle=0)
+            same = Setting(w.num_steps, w.grad_steps_start, w.grad_steps_end, None)
             if same in settings:
                 for key in ("psnr", "distance"):
                     gain = gains(task, same, w, key)
