@@ -229,7 +229,7 @@ def report(rows: list[Row], over: str = "MGDM") -> None:
                 for key in ("psnr", "distance"):
                     gain = gains(task, same, w, key)
                     half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
-                    print(f"- {w}: {key} better by {gain.mean():+.3f} +- {half:.3f}")  # fmt: skip
+                    print(f"- {w}: {key} better by {gain.mean():+.3f} +- {half:.3f}")
 
 
 def settings_of(text: str) -> list[Setting]:

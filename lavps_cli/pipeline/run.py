@@ -59,6 +59,10 @@ class Provision:
         return told(self.need, self.free)
 
 
+def silent(text: str) -> None:
+    """Tell nobody."""
+
+
 def provide(
     seen: Observation,
     weights: Weights,
@@ -103,7 +107,7 @@ def sample_posterior(
     *,
     batch: int | None = None,
     on_step: Callable[[int, int], None] | None = None,
-    warn: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] = silent,
 ) -> Posterior:
     """Return samples; sample i depends on the seed and i, not on the others or the batches.
 
@@ -122,7 +126,6 @@ def sample_posterior(
     Raises:
         DeviceError: Memory would not suffice, or runs out, at the smallest.
     """
-    say = warn if warn is not None else _silent
     first = tiling
     plan = provide(seen, weights, tiling, sampling, options, batch)
     batch, tiling, retries = plan.batch, plan.tiling, 0
@@ -130,9 +133,9 @@ def sample_posterior(
         assert plan.free is not None
         if plan.need.certain:
             raise too_large(plan.need, plan.free, seen, sampling.method)
-        say(f"it {plan.told}; it may not fit.")
+        warn(f"it {plan.told}; it may not fit.")
     if tiling != first:
-        say(f"windows of {tiling.tile}x{tiling.tile} pixels, to fit into {gib(plan.free or 0)}.")
+        warn(f"windows of {tiling.tile}x{tiling.tile} pixels, to fit into {gib(plan.free or 0)}.")
     if weights.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(weights.device)
     height, width = seen.shape
@@ -151,7 +154,7 @@ def sample_posterior(
                 ) from error
             batch, tiling = smaller
             retries += 1
-            say(f"out of memory; it goes on with {_size_told(batch, tiling)}.")
+            warn(f"out of memory; it goes on with {_size_told(batch, tiling)}.")
         let_go(weights.device)
 
 
@@ -165,10 +168,6 @@ def _smaller(
     side = tiling.tile or 2 ** math.ceil(math.log2(max(height, width)))
     tile = side // 2
     return (1, Tiling(tile, tile // 4)) if tile >= _SMALLEST_TILE else None
-
-
-def _silent(text: str) -> None:
-    """Tell nobody."""
 
 
 def _size_told(batch: int, tiling: Tiling) -> str:

@@ -13,7 +13,7 @@ from lavps_cli.pipeline.memory import needed
 from lavps_cli.pipeline.model import Tiling, Weights
 from lavps_cli.pipeline.problem import Observation
 from lavps_cli.pipeline.requests import Sampling
-from lavps_cli.pipeline.run import Posterior, is_out_of_memory, let_go
+from lavps_cli.pipeline.run import Posterior, is_out_of_memory, let_go, silent
 from lavps_cli.pipeline.sampling import draw
 from lavps_cli.pipeline.seeds import derive_seed
 
@@ -59,7 +59,7 @@ def sample_together(
     sampling: Sampling,
     options: Any,
     on_step: Callable[[int, int], None] | None = None,
-    warn: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] = silent,
     *,
     most: dict[tuple[int, int], int] | None = None,
     oom_retries: int = 0,
@@ -86,40 +86,41 @@ def sample_together(
         return [None]
     most = {} if most is None else most
     shape, half = seen[0].shape, (len(seen) + 1) // 2
-    too_many = len(seen) > most.get(shape, len(seen))
-    need = needed(
-        seen[0], weights, tiling, sampling.method, options, batch=len(seen), samples=len(seen)
-    )
-    free = available(weights.device)
-    if not too_many and free is not None and need.bytes > free:
-        most[shape] = half
-        if warn is not None:
-            warn(f"{len(seen)} pictures at once would not fit into the memory; {half} are tried.")
+    at_once, ran_out = len(seen) <= most.get(shape, len(seen)), False
+    if at_once and not _would_fit(seen, weights, tiling, sampling, options):
+        at_once, most[shape] = False, half
+        warn(f"{len(seen)} pictures at once would not fit into the memory; {half} are tried.")
         if weights.device.type == "cuda":
             torch.cuda.empty_cache()
-    elif not too_many:
+    if at_once:
         try:
             return [*_all_at_once(seen, weights, tiling, sampling, options, oom_retries, on_step)]
         except LavpsError:
-            ran_out = False  # One of them cannot be restored; the others can.
+            pass  # One of them cannot be restored; the others can.
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             ran_out = True
-        if ran_out:
-            most[shape] = half
-            oom_retries += 1
-            if warn is not None:
-                warn(f"out of memory; it goes on with {half} at once.")
-            let_go(weights.device)  # Here, where nothing holds on to what has failed.
+    if ran_out:  # Here, where nothing holds on to what has failed.
+        most[shape] = half
+        warn(f"out of memory; it goes on with {half} at once.")
+        let_go(weights.device)
     return [
         each
         for part in (seen[:half], seen[half:])
         for each in sample_together(
             part, weights, tiling, sampling, options, on_step, warn,
-            most=most, oom_retries=oom_retries,
+            most=most, oom_retries=oom_retries + ran_out,
         )
     ]  # fmt: skip
+
+
+def _would_fit(
+    seen: Sequence[Observation], weights: Weights, tiling: Tiling, sampling: Sampling, options: Any
+) -> bool:
+    count, free = len(seen), available(weights.device)
+    need = needed(seen[0], weights, tiling, sampling.method, options, batch=count, samples=count)
+    return free is None or need.bytes <= free
 
 
 def _all_at_once(
