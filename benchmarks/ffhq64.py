@@ -1,6 +1,6 @@
 """An FFHQ prior at 64x64 and its inference model against MGDM: quality by cost, and speedup.
 
-    python benchmarks/ffhq64.py run    FACES OUT.jsonl --distance FILE.py [--tasks sr4,...]
+    python benchmarks/ffhq64.py run    FACES OUT.jsonl --distance FILE.py [--over plain]
     python benchmarks/ffhq64.py report OUT.jsonl [--over plain]
     python benchmarks/ffhq64.py table4 FACES OUT.jsonl --distance FILE.py
 
@@ -75,13 +75,28 @@ class Setting(NamedTuple):
         return name + settled + (" data_step" if self.data_step else "")
 
 
-GRID = [Setting(*each) for each in [
+MGDM = [Setting(*each) for each in [
     (8, 1, 1, None), (16, 1, 1, None), (12, 2, 2, None), (20, 2, 2, None), (30, 1, 1, None),
     (36, 2, 2, None), (60, 2, 2, None),
     (8, 0, 0, 1.0), (15, 0, 0, 1.0), (8, 1, 0, 0.7), (12, 1, 0, 0.7), (12, 1, 0, 0.8),
     (20, 1, 0, 0.7), (20, 1, 0, 0.8), (20, 2, 0, 0.7), (36, 1, 0, 0.75), (36, 2, 0, 0.7),
     (20, 2, 0, 0.5), (16, 1, 1, 0.5), (16, 1, 1, 0.8), (20, 2, 2, 0.5), (20, 2, 2, 0.7),
 ]]  # fmt: skip
+PLAIN = [Setting(*each) for each in [
+    (8, 1, 0, 1.0, 0.5), (12, 1, 0, 1.0, 0.5), (20, 1, 0, 1.0, 0.5), (36, 1, 0, 1.0, 0.5),
+    (8, 2, 0, 1.0, 0.5), (12, 2, 0, 1.0, 0.5), (20, 2, 0, 1.0, 0.5), (36, 2, 0, 1.0, 0.5),
+    (20, 1, 0, 1.0, 0.8), (20, 2, 0, 1.0, 0.8), (36, 1, 0, 1.0, 0.8), (12, 1, 1, 1.0, 0.5),
+    (6, 0, 0, 1.0, 0, 3), (8, 0, 0, 1.0, 0, 3), (12, 0, 0, 1.0, 0, 3), (16, 0, 0, 1.0, 0, 3),
+    (24, 0, 0, 1.0, 0, 3), (8, 1, 0, 0.7, 0, 3), (12, 1, 0, 0.7, 0, 3), (12, 1, 0, 0.8, 0, 3),
+    (12, 1, 0, 0.9, 0, 3), (16, 1, 0, 0.8, 0, 3), (20, 1, 0, 0.8, 0, 3), (20, 1, 0, 0.9, 0, 3),
+    (24, 1, 0, 0.9, 0, 3), (36, 1, 0, 0.75, 0, 3), (36, 1, 0, 0.9, 0, 3), (16, 2, 0, 0.7, 0, 3),
+    (20, 2, 0, 0.7, 0, 3), (36, 2, 0, 0.8, 0, 3),
+    (6, 0, 0, 1.0, 0, 3, True), (8, 0, 0, 1.0, 0, 3, True), (12, 0, 0, 1.0, 0, 3, True),
+    (12, 1, 0, 0.8, 0, 3, True), (16, 1, 0, 0.8, 0, 3, True), (20, 1, 0, 0.9, 0, 3, True),
+    (36, 1, 0, 0.9, 0, 3, True), (16, 2, 0, 0.7, 0, 0, True),
+]]  # fmt: skip
+GRIDS = {"MGDM": MGDM, "plain": PLAIN}
+"""By what LAVPS is compared with, which is in the grid."""
 Row = dict[str, Any]
 
 
@@ -247,15 +262,16 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=4100, help="4000 for validation")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--distance", type=Path)
-    parser.add_argument("--settings", type=settings_of, default=GRID, help="instead of GRID, JSON")
-    parser.add_argument("--over", choices=("MGDM", "plain"), default="MGDM", help="compared with")
+    parser.add_argument("--settings", type=settings_of, help="instead of those of GRIDS, JSON")
+    parser.add_argument("--over", choices=GRIDS, default="MGDM", help="compared with")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=32, help="pictures restored at once")
     given = parser.parse_args()
     if given.what == "report":
         report(read(given.out), given.over)
     elif given.what == "run":
-        report(run(given, given.tasks.split(","), given.settings), given.over)
+        grid = given.settings or GRIDS[given.over]
+        report(run(given, given.tasks.split(","), grid), given.over)
     else:
         both = [Setting(100, 2, 2, None), Setting(36, 2, 0, 0.7)]
         report(run(given, ["rectangle", "pixels9"], both))
