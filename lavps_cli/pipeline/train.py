@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from lavps_cli.core.types import Image
@@ -100,28 +101,36 @@ def train(
     check_push(request.push, request.public)
     device = join(pick_device(request.device))
     try:
-        setup = set_up(request, device)
-        warn_of_slow_bf16(setup.autocast, device, listener)
-        if request.dry_run:
-            expected = estimate(setup)
-            leave()
-            return expected
-        options = _options(request, len(setup.rows))
-        shares = parse_shares(request.shares, len(request.dataset))
-        sources = _sources(request, listener)
-        run = _prepare_run(request)
-        sizes = sorted(set(setup.sizes))
-        pictures = {size: _pictures(request, sources, size, listener, shares) for size in sizes}
-        held_out: dict[int, Batches] = {}
-        if request.validation is not None:
-            source = open_source(request.validation, "validation")
-            held_out = {size: _pictures(request, [source], size, listener) for size in sizes}
-        trained = _run(setup, options, run, pictures, held_out, sources, listener, on_line)
+        outcome = _among_processes(request, device, listener, on_line)
     except BaseException:
         abandon()
         raise
     leave()
-    return trained
+    return outcome
+
+
+def _among_processes(
+    request: TrainingRequest,
+    device: torch.device,
+    listener: Listener,
+    on_line: Callable[[Line], None],
+) -> Training | Estimate:
+    """Train as one of the processes; no network outlives this call."""
+    setup = set_up(request, device)
+    warn_of_slow_bf16(setup.autocast, device, listener)
+    if request.dry_run:
+        return estimate(setup)
+    options = _options(request, len(setup.rows))
+    shares = parse_shares(request.shares, len(request.dataset))
+    sources = _sources(request, listener)
+    run = _prepare_run(request)
+    sizes = sorted(set(setup.sizes))
+    pictures = {size: _pictures(request, sources, size, listener, shares) for size in sizes}
+    held_out: dict[int, Batches] = {}
+    if request.validation is not None:
+        source = open_source(request.validation, "validation")
+        held_out = {size: _pictures(request, [source], size, listener) for size in sizes}
+    return _run(setup, options, run, pictures, held_out, sources, listener, on_line)
 
 
 def _prepare_run(request: TrainingRequest) -> Path:

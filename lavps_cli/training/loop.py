@@ -20,7 +20,7 @@ from lavps_cli.training import checkpoints
 from lavps_cli.training.log import Line, Log, Numbers
 from lavps_cli.training.optim import optimizers, rate, update_average
 from lavps_cli.training.processes import agreed, is_first, wait, world
-from lavps_cli.training.sharding import gathered_state, load_optimizer, set_sync, shard
+from lavps_cli.training.sharding import gathered_state, load_optimizer, release, set_sync, shard
 
 Ending: TypeAlias = Literal["done", "time", "interrupted", "terminated"]
 
@@ -212,7 +212,10 @@ def fit(objective: Objective, options: TrainOptions, run: Path, log: Log, hooks:
                     if is_first():
                         hook(step, mean)
                     wait()
-    return Trained(told_average(), step, ending or "done")
+    told = told_average()
+    for each in (network, average):
+        release(each)
+    return Trained(told, step, ending or "done")
 
 
 def _accumulated(

@@ -1,5 +1,6 @@
 """The processes of one run, as torchrun starts them; alone, everything here does nothing."""
 
+import gc
 import os
 from typing import TypeVar
 
@@ -35,11 +36,13 @@ def join(device: torch.device) -> torch.device:
 
 
 def leave() -> None:
-    """End the work with the other processes."""
+    """End the work with the other processes; nothing may hold a divided network any more."""
     if distributed.is_initialized():
         # One that leaves while another still talks to it would take that one down.
         distributed.barrier()
         distributed.destroy_process_group()
+        # The last reference ends the threads of the group, which networks hold in cycles.
+        gc.collect()
 
 
 def abandon() -> None:

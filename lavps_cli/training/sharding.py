@@ -40,6 +40,18 @@ def set_sync(network: nn.Module, value: bool) -> None:
         network.set_requires_gradient_sync(value)
 
 
+def release(network: nn.Module) -> None:
+    """Let torch's memory of a divided network no longer hold the processes' group.
+
+    What torch keeps of operations on divided tensors refers to their mesh, and the mesh to the
+    group. Threads of a group that lives on when the interpreter ends abort the process where they
+    still have a tensor to free. The network is of no use any more.
+    """
+    for parameter in network.parameters():
+        if isinstance(parameter, DTensor):
+            getattr(parameter.device_mesh, "_pg_registry", {}).clear()
+
+
 def gathered_state(value: Any) -> Any:
     """Return a state with every divided tensor gathered; all processes have to call it."""
     if isinstance(value, DTensor):

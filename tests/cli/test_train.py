@@ -399,6 +399,18 @@ def test_signals_leave_a_checkpoint_and_their_exit_code(
     assert (run / "latest" / "model.safetensors").exists()
 
 
+TELL_THREADS = """
+import atexit, os
+
+def tell():
+    if "RANK" in os.environ and os.path.isdir("/proc/self/task"):
+        with open(os.environ["THREADS"], "a") as file:
+            print(len(os.listdir("/proc/self/task")), file=file)
+
+atexit.register(tell)
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_learn_what_one_does(
@@ -406,8 +418,12 @@ def test_two_processes_learn_what_one_does(
 ) -> None:
     """torchrun with gloo: the same losses as one process with the same total batch.
 
-    A checkpoint of two processes goes on in one.
+    A checkpoint of two processes goes on in one. No thread outlives the interpreter, which would
+    abort the process where it frees a tensor.
     """
+    (tmp_path / "sitecustomize.py").write_text(TELL_THREADS)
+    threads = tmp_path / "threads"
+    surroundings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path), "THREADS": str(threads)}
     settings = ["train", "--dataset", str(photos), "--prior", str(model_folder), *SMALL]
     settings += ["--operators", "sr:2,inpaint:rect", "--threads", "1"]
     curves = []
@@ -417,12 +433,14 @@ def test_two_processes_learn_what_one_does(
             command = [sys.executable, "-m", "lavps_cli", *settings, "-o", str(run), *several]
             done = subprocess.run(
                 [*command, "--duration", duration], capture_output=True, text=True, timeout=200,
-                check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+                check=False, env=os.environ | surroundings,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
             assert done.stdout.count("latest") == 1
         curves.append([(x["step"], x["loss"]) for x in read_lines(run / "metrics.jsonl")])
         assert curves[-1][-1][0] == 12
+    if Path("/proc/self/task").is_dir():
+        assert threads.read_text().split() == ["1", "1"]
     for (step, one), (other_step, two) in zip(*curves, strict=True):
         assert step == other_step
         assert two == pytest.approx(one, rel=1e-4)
