@@ -244,7 +244,6 @@ def _run(
     on_line: Callable[[Line], None],
 ) -> Training:
     request, size = setup.request, setup.sizes[0]
-    objective = objective_of(setup, dict(pictures))
     trained_on = ", ".join(source.name for source in sources)
     trained_on += f": {len(pictures[size])} pictures"
     config = model_config(setup, trained_on)
@@ -275,7 +274,8 @@ def _run(
     x = pictures[size].batch(0, LOOKED_AT, SAMPLE_SEED).to(setup.device)
     hooks = Hooks(write, tell, _grid(setup, run, x), evaluate, listener.warn)
     log = Log(metrics, open_sinks(request.log, run, asdict(request)))
-    trained = fit(objective, options, run, log, hooks)
+    with objective_of(setup, dict(pictures)) as objective:
+        trained = fit(objective, options, run, log, hooks)
     latest = str(run / checkpoints.LATEST)
     if trained.ending == "done" and request.push is not None and is_first():
         _push(request, latest, listener)

@@ -10,6 +10,7 @@ from lavps_cli.core.types import Image
 from lavps_cli.pipeline.stages.stage import Setup
 from lavps_cli.pipeline.train_settings import parse_duration
 from lavps_cli.pipeline.train_setup import objective_of
+from lavps_cli.training.rows import Batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +53,19 @@ def estimate(setup: Setup) -> Estimate:
     With one family: the first step of each draws new trajectories, which is rare later on.
     """
     request = setup.request
-    objective = objective_of(setup, {size: _Static(size) for size in set(setup.sizes)}, 1)
     turn, parts = len(setup.sizes), len(setup.rows)
+    pictures: dict[int, Batches] = {size: _Static(size) for size in set(setup.sizes)}
     started = 0.0
-    for step in range(3 * turn):
-        if step == turn:
-            started = time.perf_counter()
-        for part in range(parts):
-            objective.loss(step + 1, part)[0].backward()  # type: ignore[no-untyped-call]
-        setup.network.zero_grad()
-    if setup.device.type == "cuda":
-        torch.cuda.synchronize()
-    seconds = (time.perf_counter() - started) / (2 * turn)
+    with objective_of(setup, pictures, 1) as objective:
+        for step in range(3 * turn):
+            if step == turn:
+                started = time.perf_counter()
+            for part in range(parts):
+                objective.loss(step + 1, part)[0].backward()  # type: ignore[no-untyped-call]
+            setup.network.zero_grad()
+        if setup.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = (time.perf_counter() - started) / (2 * turn)
     wanted, duration = parse_duration(request.duration, request.batch_size)
     steps = wanted or round(duration / seconds)
     return Estimate(

@@ -13,6 +13,7 @@ from lavps_cli.pipeline.requests import TrainingRequest
 from lavps_cli.pipeline.stages import STAGES
 from lavps_cli.pipeline.stages.stage import Setup, Stage
 from lavps_cli.pipeline.train_settings import parse_sizes
+from lavps_cli.training.denoising import PriorObjective
 from lavps_cli.training.families import Family, parse_families
 from lavps_cli.training.loop import Objective
 from lavps_cli.training.networks import prior_config
@@ -110,12 +111,21 @@ def train_dtype(name: DtypeName, device: torch.device) -> torch.dtype | None:
     return pick_dtype(name, device)
 
 
+@contextmanager
 def objective_of(
     setup: Setup, pictures: dict[int, Batches], num_families: int | None = None
-) -> Objective:
-    """Return the loss of the stage on pictures, by size; of the first families alone if told."""
+) -> Iterator[Objective]:
+    """Give the loss of the stage on pictures, by size; of the first families alone if told.
+
+    Afterwards nothing works ahead for it any more.
+    """
     request = setup.request
     families: list[Family] = []
     if request.stage != "prior":
         families = parse_families(request.operators, setup.sizes[0])[:num_families]
-    return STAGES[request.stage].objective(setup, families, pictures)
+    objective = STAGES[request.stage].objective(setup, families, pictures)
+    try:
+        yield objective
+    finally:
+        if isinstance(objective, PriorObjective):
+            objective.close()

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from lavps_cli.pipeline.stages.stage import Setup
 from lavps_cli.pipeline.train_setup import objective_of
-from lavps_cli.training.denoising import PriorObjective
 from lavps_cli.training.log import Line
 from lavps_cli.training.rows import Batches, whole
 
@@ -40,13 +39,11 @@ def validate(
         average: The network.
     """
     rows = [whole(min(setup.request.batch_size, BATCH))]
-    objective = objective_of(replace(setup, network=average, rows=rows), pictures)
     found: dict[str, list[Tensor]] = {}
-    for i in range(STEPS):
-        for name, values in objective.loss(i, 0)[1].items():
-            found.setdefault(name, []).append(values.double().flatten().cpu())
-    if isinstance(objective, PriorObjective):
-        objective.close()
+    with objective_of(replace(setup, network=average, rows=rows), pictures) as objective:
+        for i in range(STEPS):
+            for name, values in objective.loss(i, 0)[1].items():
+                found.setdefault(name, []).append(values.double().flatten().cpu())
     line: Line = {"step": step}
     line |= {name: float(torch.cat(values).mean()) for name, values in found.items()}
     with (run / VALIDATION).open("a", encoding="utf-8") as file:

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,10 +49,12 @@ def test_pictures_that_are_not_trained_on_are_measured_and_change_nothing(
     ]  # fmt: skip
     held_out = ["--validation", f"{photos}/p[0-4].png", "--eval-every", "2"]
     runs = [tmp_path / name for name in ("plain", "watched", "again")]
+    threads = threading.enumerate()
     for run, more in zip(runs, ([], held_out, held_out), strict=True):
         result = lavps(*settings, *more, "-o", run)
         assert result.exit_code == 0, result.output
         assert ("step 4, pictures that are not trained on: loss" in result.stderr) == bool(more)
+    assert threading.enumerate() == threads
     lines = [read_lines(run / "validation.jsonl") for run in runs[1:]]
     assert [line["step"] for line in lines[0]] == [2, 4]
     assert lines[0] == lines[1]
@@ -283,8 +286,10 @@ def test_a_data_set_that_is_gone_leaves_the_run_as_it_was(
 
 def test_dry_run_measures_and_leaves_nothing(lavps: Lavps, lines: Lines, tmp_path: Path) -> None:
     run = tmp_path / "run"
+    threads = threading.enumerate()
     result = lavps("train", "--stage", "prior", "-n", "--json", "-o", run, *SMALL)
     assert result.exit_code == 0, result.output
+    assert threading.enumerate() == threads
     (plan,) = lines(result)
     assert plan["status"] == "planned"
     assert plan["parameters"] > 10_000
