@@ -1,6 +1,6 @@
 """Motion deblurring of Section 5 and Appendix B: convolution with a kernel."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal, TypeAlias
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lavps_cli.core.operator import Gain
-from lavps_cli.core.solving import Planes, computable, conjugate_gradients
+from lavps_cli.core.solving import Planes, by_channel, computable, conjugate_gradients
 from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError, UsageError
 
@@ -59,10 +59,10 @@ class Blur:
 
     def __call__(self, x: Images) -> Measurement:
         (h, w), (p, q) = x.shape[-2:], self._border()
-        return _by_channel(self._convolution(x, h - p, w - q).forward, x)
+        return by_channel(self._convolution(x, h - p, w - q).forward, x, CHANNELS_TOGETHER)
 
     def adjoint(self, y: Measurement) -> Images:
-        return _by_channel(self._convolution(y, *y.shape[-2:]).adjoint, y)
+        return by_channel(self._convolution(y, *y.shape[-2:]).adjoint, y, CHANNELS_TOGETHER)
 
     def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         """Return A^T (A A^T + lam I)^-1 y.
@@ -87,7 +87,7 @@ class Blur:
             z = conjugate_gradients(matrix, inverse, r, self.tolerance, self.num_iterations)
             return convolution.adjoint(z)
 
-        return _by_channel(solution, y)
+        return by_channel(solution, y, CHANNELS_TOGETHER)
 
     def spectral(self, gain: Gain, x: Images) -> Images:
         """Return V gain(s) V^T x: with a circular boundary, s is the transfer function's size.
@@ -180,14 +180,6 @@ class _Convolution:
         """Return `x` with its transform multiplied, cut to the size of y and a margin."""
         result: Tensor = torch.fft.irfft2(torch.fft.rfft2(x, s=self.size) * by, s=self.size)
         return result[..., : self.on[0] + margin[0], : self.on[1] + margin[1]]
-
-
-def _by_channel(function: Callable[[Planes], Planes], x: Images) -> Tensor:
-    """Return a function of the planes of `x`, in its type; of a large picture one at a time."""
-    if x[0].numel() <= CHANNELS_TOGETHER:
-        return function(computable(x)).to(x.dtype)
-    parts = torch.split(x, 1, -3)
-    return torch.cat([function(computable(part)).to(x.dtype) for part in parts], -3)
 
 
 def _fast(length: int) -> int:

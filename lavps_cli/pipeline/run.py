@@ -108,6 +108,7 @@ def sample_posterior(
     batch: int | None = None,
     on_step: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] = silent,
+    most: dict[tuple[int, int], tuple[int, Tiling]] | None = None,
 ) -> Posterior:
     """Return samples; sample i depends on the seed and i, not on the others or the batches.
 
@@ -122,10 +123,16 @@ def sample_posterior(
         batch: Samples drawn together; None chooses.
         on_step: Told steps done and their number.
         warn: Told what is done for want of memory.
+        most: By shape, the samples and the windows that memory was found to suffice for: what is
+            learnt here is kept there, so that the next picture need not run out again.
 
     Raises:
         DeviceError: Memory would not suffice, or runs out, at the smallest.
     """
+    most = {} if most is None else most
+    if seen.shape in most:
+        fewer, tiling = most[seen.shape]
+        batch = min(fewer, batch or fewer)
     first = tiling
     plan = provide(seen, weights, tiling, sampling, options, batch)
     batch, tiling, retries = plan.batch, plan.tiling, 0
@@ -152,7 +159,7 @@ def sample_posterior(
                     f"out of memory at {where} on {weights.device}: it {plan.told}.",
                     "Try:  --device cpu   or a smaller picture",
                 ) from error
-            batch, tiling = smaller
+            batch, tiling = most[seen.shape] = smaller
             retries += 1
             warn(f"out of memory; it goes on with {_size_told(batch, tiling)}.")
         let_go(weights.device)

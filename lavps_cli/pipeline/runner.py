@@ -23,7 +23,7 @@ from lavps_cli.pipeline.digest import work_digest
 from lavps_cli.pipeline.doubts import cut_depth, poor_fit
 from lavps_cli.pipeline.job import Job
 from lavps_cli.pipeline.journal import Entry, Journals, Stamp, is_untouched, stamps
-from lavps_cli.pipeline.model import Weights
+from lavps_cli.pipeline.model import Tiling, Weights
 from lavps_cli.pipeline.overlap import LARGE, InWork
 from lavps_cli.pipeline.paths import (
     TEMPLATE,
@@ -88,6 +88,8 @@ class Run:
     """By preset and settings."""
     most: dict[tuple[int, int], int] = field(default_factory=dict)
     """By shape, how many pictures memory lets be sampled at once, as far as it is known."""
+    at_once: dict[tuple[int, int], tuple[int, Tiling]] = field(default_factory=dict)
+    """By shape, how many samples of a picture, and in what windows, where memory ran out."""
     early: dict[int, Early] = field(default_factory=dict)
     """Of jobs, by their index; held until their turn."""
 
@@ -259,6 +261,7 @@ class Run:
                     batch=parse_count("--batch-size", request.compute.batch_size, 1),
                     on_step=self._watch([ready], started),
                     warn=lambda text: self.listener.warn(f"{name}: {text}"),
+                    most=self.at_once,
                 )
                 seconds = time.monotonic() - started
             posterior = replace(posterior, x=seen.explained(posterior.x))

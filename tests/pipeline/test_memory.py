@@ -196,9 +196,14 @@ def test_a_prior_that_runs_out_of_memory_is_given_less(
     what = observation(Picture(y), "in", Problem(task="denoise", noise="0.1"), None)
     weights = open_weights(Compute(model=f"{tmp_path / 'own.py'}:prior", device="cpu"))
     said: list[str] = []
-    found = sample(weights, what, said)
+    known: dict[tuple[int, int], tuple[int, Tiling]] = {}
+    found = sample(weights, what, said, most=known)
     assert (found.tile, found.oom_retries) == (tile, len(said))
     assert all(text.startswith("out of memory; it goes on with") for text in said)
+    next_one = sample(weights, what, said, most=known)
+    assert (next_one.tile, next_one.oom_retries) == (tile, 0)
+    assert len(said) == found.oom_retries
+    assert torch.equal(next_one.x, found.x)
     (tmp_path / "own.py").write_text(OWN.format(most=10**9))
     again = open_weights(Compute(model=f"{tmp_path / 'own.py'}:prior", device="cpu"))
     # The prior is of pixels alone: how they are cut and put together changes nothing.
