@@ -11,6 +11,9 @@ from lavps_cli.core.operator import LinearOperator
 from lavps_cli.core.types import Images, Measurement, PerPicture
 
 Planes: TypeAlias = Float[Tensor, "... _h _w"]
+_CHANNELS_TOGETHER, _OF_DEVICES = {"cpu": 2**19}, 2**22
+"""Numbers of a measurement from which `iterated_ridge` solves for one channel at a time: less
+memory, which a CPU's caches hold, for more operations, which other devices are slow to begin."""
 
 
 def conjugate_gradients(
@@ -57,6 +60,8 @@ def iterated_ridge(
 ) -> Images:
     """Return A^T (A A^T + lam I)^-1 y by conjugate gradients, of an A that mixes no channels.
 
+    Of a large picture one channel at a time.
+
     Args:
         A: Of which `adjoint` alone is asked.
         y: Zero where A measures nothing.
@@ -68,8 +73,11 @@ def iterated_ridge(
     def matrix(z: Planes) -> Planes:
         return A(A.adjoint(z)) + lam * z
 
-    z = conjugate_gradients(matrix, lambda r: r, computable(y), tolerance, num_iterations)
-    return A.adjoint(z).to(y.dtype)
+    def solution(y: Planes) -> Planes:
+        z = conjugate_gradients(matrix, lambda r: r, y, tolerance, num_iterations)
+        return A.adjoint(z)
+
+    return by_channel(solution, y, _CHANNELS_TOGETHER.get(y.device.type, _OF_DEVICES))
 
 
 def by_channel(function: Callable[[Planes], Planes], x: Images, together: int) -> Tensor:

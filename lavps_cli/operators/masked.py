@@ -6,13 +6,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lavps_cli.core.operator import LinearOperator
-from lavps_cli.core.solving import Planes, by_channel, iterated_ridge
+from lavps_cli.core.solving import iterated_ridge
 from lavps_cli.core.types import Images, Measurement, PerPicture
 from lavps_cli.errors import DataError
-
-_CHANNELS_TOGETHER, _OF_DEVICES = {"cpu": 2**19}, 2**22
-"""Numbers of a picture from which one channel is solved for at a time: less memory, which a CPU's
-caches hold, for more operations, which other devices are slow to begin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +37,8 @@ class Masked:
 
     def ridge(self, y: Measurement, lam: PerPicture) -> Images:
         """Return A^T (A A^T + lam I)^-1 y by conjugate gradients."""
-
-        def solution(known: Planes) -> Planes:
-            return iterated_ridge(self, known, lam, self.tolerance, self.num_iterations)
-
-        together = _CHANNELS_TOGETHER.get(y.device.type, _OF_DEVICES)
-        return by_channel(solution, self.measured(y) * y, together)
+        known = self.measured(y) * y
+        return iterated_ridge(self, known, lam, self.tolerance, self.num_iterations)
 
     def measured(self, y: Measurement) -> Measurement:
         """Return 1 where an entry of `y` is a measurement, 0 where it is zero for any picture."""

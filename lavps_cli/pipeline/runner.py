@@ -86,9 +86,9 @@ class Run:
     """By task and `probe_size`, found when needed."""
     options: dict[tuple[str, tuple[str, ...]], Any] = field(default_factory=dict)
     """By preset and settings."""
-    most: dict[tuple[int, int], int] = field(default_factory=dict)
+    most_together: dict[tuple[int, int], int] = field(default_factory=dict)
     """By shape, how many pictures memory lets be sampled at once, as far as it is known."""
-    at_once: dict[tuple[int, int], tuple[int, Tiling]] = field(default_factory=dict)
+    most_alone: dict[tuple[int, int], tuple[int, Tiling]] = field(default_factory=dict)
     """By shape, how many samples of a picture, and in what windows, where memory ran out."""
     early: dict[int, Early] = field(default_factory=dict)
     """Of jobs, by their index; held until their turn."""
@@ -191,7 +191,7 @@ class Run:
         apart = sampling.budget is not None or case.picture.alpha is not None
         given = parse_count("--batch-size", self.request.compute.batch_size, 1)
         size = 1 if apart else group_size(case.seen, self.weights, sampling, given)
-        return min(size, self.most.get(case.seen.shape, size))
+        return min(size, self.most_together.get(case.seen.shape, size))
 
     def restore(self, group: "list[Ready | list[Outcome]]") -> Callable[[], list[Outcome]]:
         """Sample the pictures of a group, and return what writes them and tells the outcomes."""
@@ -216,7 +216,7 @@ class Run:
                 self.options_of(first.job.request),
                 self._watch(ready, started),
                 self.listener.warn,
-                most=self.most,
+                most=self.most_together,
             )
         seconds = (time.monotonic() - started) / len(ready)
         calls = [
@@ -261,7 +261,7 @@ class Run:
                     batch=parse_count("--batch-size", request.compute.batch_size, 1),
                     on_step=self._watch([ready], started),
                     warn=lambda text: self.listener.warn(f"{name}: {text}"),
-                    most=self.at_once,
+                    most=self.most_alone,
                 )
                 seconds = time.monotonic() - started
             posterior = replace(posterior, x=seen.explained(posterior.x))
